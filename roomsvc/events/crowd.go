@@ -13,9 +13,10 @@ type crowd struct {
 	gateways map[string]*share
 	count    map[string]int // number of gateways on which a person is in the room, by the person's id
 
-	// settle is not zero while the gateways are asked who is in the room: it is when all should
-	// have answered. Until that time applications receive no events about the room. The field
-	// occupied is true if the last events may have told applications that somebody is in the room.
+	// settle is set while the gateways are asked who is in the room. It is the time at which all
+	// should have answered. Until then, applications receive no events about the room. Zero = the
+	// gateways are not asked. The field occupied is true if the last events may have told
+	// applications that somebody is in the room.
 	settle   time.Time
 	occupied bool
 	emptied  time.Time // when the last person left; zero = somebody is in the room

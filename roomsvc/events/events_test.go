@@ -334,9 +334,9 @@ func TestDeletionInASnapshotIsEnoughForAStub(t *testing.T) {
 	}
 }
 
-// An application reads the events of all rooms from its consumer; those of one room come in order.
-// If the service has keys, the payloads in the stream are encrypted, and webhooks receive them
-// decrypted.
+// An application reads the events of all rooms from its consumer. The events of one room come in
+// order. If the service has keys, the payloads in the stream are encrypted, and webhooks receive
+// them decrypted.
 func TestSealedEventsAreOpenedForWebhooksOnly(t *testing.T) {
 	srv := natstest.Start(t)
 	keys, err := seal.New([]byte("a secret with thirty-two bytes!!"))

@@ -23,10 +23,10 @@ const (
 	silentTime  = 5 * time.Second  // time without a heartbeat after which a gateway counts as dead; heartbeats come every two seconds
 	settleTime  = 2 * time.Second  // how long to wait for the answers of all gateways
 	believeTime = 5 * time.Second  // how long to wait for the result of lookUp
-	forgetTime  = 10 * time.Second // how long an empty room stays in memory; for three seconds gateways may still repeat marks of it
+	forgetTime  = 10 * time.Second // how long an empty room stays in memory; gateways may still repeat its marks for three seconds
 	askPause    = 500 * time.Millisecond
 	sweepPause  = 500 * time.Millisecond // between two checks of all rooms of a partition
-	unasked     = time.Hour              // stands for "not yet": the time to settle while the question has not been sent
+	unasked     = time.Hour              // crowd.settle is this far in the future while the question has not been sent
 )
 
 const (
@@ -37,8 +37,8 @@ const (
 
 // people sends applications the joins and leaves in the rooms of the partitions that this instance
 // owns. It receives the messages between gateways. If a message may be lost, it asks all gateways
-// who is in the rooms. Then it sends one event for each room, with the people in it. It belongs to
-// the goroutine of run.
+// who is in the rooms. Then it sends one event for each room, which lists the people in the room.
+// It belongs to the goroutine of run.
 type people struct {
 	e      *Events
 	js     jetstream.JetStream // publishes without waiting for the acknowledgment
@@ -111,8 +111,8 @@ func (p *people) run(ctx context.Context) {
 	}
 }
 
-// unstored has the gateways asked about a room, because an event about the room could not be
-// stored. NATS calls it.
+// unstored is called by nats.go when an event about a room could not be stored. It makes run ask
+// the gateways about that room.
 func (p *people) unstored(_ jetstream.JetStream, m *nats.Msg, _ error) {
 	if _, room, ok := proto.ParseEventSubject(m.Subject); ok {
 		p.failed <- room // never blocks: failed has space for all pending events
@@ -160,8 +160,8 @@ func (p *people) own(now time.Time) {
 	}
 }
 
-// checkLink has all gateways asked if messages may have been lost: after a reconnect, or when
-// nats.go has dropped some.
+// checkLink asks all gateways again if messages may have been lost. They may be lost after a
+// reconnect, or when nats.go has dropped some.
 func (p *people) checkLink(now time.Time) {
 	dropped, reconnects := 0, p.e.nc.Stats().Reconnects
 	for _, s := range p.partitions {
@@ -256,7 +256,8 @@ func (p *people) crowd(room proto.Room, now time.Time) *crowd {
 	return c
 }
 
-// gone has the gateways asked about all rooms in which a gateway that has stopped had people.
+// gone is called when a gateway has stopped. It asks the gateways about all rooms in which that
+// gateway had people.
 func (p *people) gone(id string, now time.Time) {
 	for _, s := range p.partitions {
 		if s == nil {
@@ -359,8 +360,8 @@ func (p *people) believe(rooms map[proto.Room]bool, now time.Time) {
 	}
 }
 
-// settle ends the question about those rooms for which the gateways have had enough time to answer,
-// and sends one event about each. It also drops rooms that have been empty for long.
+// settle ends the question about a room when the gateways have had enough time to answer. It then
+// sends one event about the room. It also drops rooms that have been empty for long.
 func (p *people) settle(number int, s *owned, now time.Time) {
 	if !s.settle.IsZero() {
 		if now.Before(s.settle) || !s.known && now.Before(s.settle.Add(believeTime)) {

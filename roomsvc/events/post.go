@@ -16,8 +16,9 @@ import (
 	"roomcast/roomsvc/webhook"
 )
 
-// maxHole limits the number of missing stream sequences in a row for which the poster looks for
-// stubs of erased events. If more are missing, the limits of the stream have dropped the events.
+// maxHole is how many stream sequences in a row may be missing because their events were erased.
+// The poster looks for the stubs of these events. If more are missing, the limits of the stream
+// have dropped the events.
 const maxHole = 1000
 
 // poster posts the events to one receiver. It is a [consumer]. Before it repeats a failed post, it
@@ -130,10 +131,10 @@ func (p *poster) batch(ctx context.Context, after position, last uint64, list []
 	return b, nil
 }
 
-// stubs returns the stubs that take the place of entries whose message was deleted. The key is the
-// stream sequence of the entry, which is the message or one of its edits.
-// The owner writes the snapshot, which names the deletion, before it acknowledges the deletion. The
-// eraser works later, so the stream may still contain the text.
+// stubs returns a stub for each entry whose message was deleted. Such an entry is the message or
+// one of its edits, and the key is the stream sequence of the entry. The stream may still contain
+// the text of the message, because the eraser works later. But the room's snapshot already names
+// the deletion: the owner writes it before it acknowledges the deletion.
 func (e *Events) stubs(ctx context.Context, list []history.Entry) (map[uint64][]byte, error) {
 	in := make(map[string][]int) // indexes of messages and edits, by the subject of the room's snapshot
 	for i := range list {
@@ -149,7 +150,7 @@ func (e *Events) stubs(ctx context.Context, list []history.Entry) (map[uint64][]
 	defer cancel()
 	snapshots, err := e.states.Newest(ctx, slices.Collect(maps.Keys(in)))
 	if errors.Is(err, history.ErrDamaged) {
-		return nil, nil // the eraser does not need the snapshots
+		return nil, nil // post without stubs; the eraser still erases, because it does not read the snapshots
 	}
 	stubs := make(map[uint64][]byte)
 	for i := 0; i < len(snapshots) && err == nil; i++ {

@@ -48,8 +48,8 @@ type consumer interface {
 	reset()
 }
 
-// reader reads the stream for one consumer. Each instance has such a reader, but only that of the
-// leader works. Two instances may believe for a moment that they lead. Then both handle the same
+// reader reads the stream for one consumer. Each instance has such a reader, but only the leader's
+// reader works. Two instances may believe for a moment that they lead. Then both handle the same
 // events in the same order, and the slower one fails to store its position.
 type reader struct {
 	e        *Events

@@ -66,9 +66,9 @@ func (e *Events) ensureStream(ctx context.Context, js jetstream.JetStream) (jets
 // ackWait is how long an application may take for one event before NATS delivers the event again.
 const ackWait = 10 * time.Second
 
-// ensureConsumers makes the pull consumers of applications. It allows each only one event without
-// an ack at a time. With more, an event that NATS delivers again would come after later events.
-// ensureConsumers does not change an existing consumer.
+// ensureConsumers makes the pull consumers of applications. Each consumer has at most one event
+// that the application has not acknowledged. With two such events, NATS could deliver the first one
+// again after the second. ensureConsumers does not change an existing consumer.
 func (e *Events) ensureConsumers(ctx context.Context, s jetstream.Stream) error {
 	subjects := []string{proto.SubjectEventLog}
 	for _, kind := range proto.Occurrences {
@@ -90,8 +90,8 @@ func (e *Events) ensureConsumers(ctx context.Context, s jetstream.Stream) error 
 	return nil
 }
 
-// ensurePositions stores a position for each new webhook, so that it begins with the next event and
-// not with all old ones.
+// ensurePositions stores a position for each new webhook, so that the webhook begins with the next
+// event, and not with all old events.
 func (e *Events) ensurePositions(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) error {
 	kv, err := e.openBucket(ctx, js)
 	if err != nil {

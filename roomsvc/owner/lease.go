@@ -47,11 +47,12 @@ const keyAge = 10 * time.Minute
 const codeWrongLast = jetstream.JSErrCodeStreamWrongLastSequence
 
 // key is a key of the bucket that only one instance writes. Each write names the sequence of the
-// last acknowledged write. So a stream leader that is cut off from its peers accepts only one write
-// to each key. It cannot commit that write, and so it never acknowledges it; later writes still
-// name the older sequence, and are refused. Few accepted writes matter when the leader is connected
-// again: nats-server 2.15.2 removes only one or two uncommitted writes every two seconds, and until
-// it has removed all, the bucket is one replica short.
+// last acknowledged write. The leader of the bucket's stream refuses the write if the key has a
+// newer one. So a leader that is cut off from its peers accepts only one write to each key. It
+// cannot commit that write, so it does not acknowledge it, and it refuses the next write. When the
+// leader is connected again, it must remove the accepted writes. nats-server 2.15.2 removes only
+// one or two uncommitted writes every two seconds. Until it has removed all, the bucket is one
+// replica short.
 type key struct {
 	js      jetstream.JetStream
 	subject string

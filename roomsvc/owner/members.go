@@ -38,8 +38,8 @@ type change struct {
 }
 
 // lostView records that the leases could not be read. In an outage of the bucket no instance can
-// renew its lease. So instances that were alive before the outage count as alive until reads of the
-// leases have succeeded for the length of a lease.
+// renew its lease. So an instance that was alive before the outage still counts as alive. After the
+// outage it has the length of a lease to renew its own lease.
 func (m *members) lostView() { m.visible = time.Time{} }
 
 // sighted reports whether the last read of the leases succeeded.

@@ -41,13 +41,14 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Before says which instance has answered a partition's commands so far.
+// Before says which instance owned a partition before. Commands for the partition may wait in this
+// instance, and the former owner may have answered them already.
 type Before int8
 
 const (
-	ThisInstance    Before = iota // nobody has answered the commands that wait in this instance
-	AnotherInstance               // a live instance may still answer commands that wait here; senders try again with the same key
-	Nobody                        // a dead instance may have answered commands that wait in this instance
+	ThisInstance    Before = iota // so nobody has answered the commands that wait here
+	AnotherInstance               // it is alive and may still answer commands that wait here; senders try again with the same key
+	Nobody                        // no live instance; but a dead one may have answered commands that wait here
 )
 
 // Partitions answers the commands of partitions; package service implements it. The owner makes one
@@ -59,14 +60,14 @@ type Partitions interface {
 	// Pause stops answering commands and queues them instead. The owner calls it before it renews
 	// the partition's fence.
 	Pause(p int) stream.Sink
-	// Take begins to answer commands. The fence f reports to the sink that the last Prepare or
-	// Pause has returned.
+	// Take begins to answer commands. The fence f reports to the sink from the last call of Prepare
+	// or Pause.
 	Take(p int, f *stream.Fence)
 	// Fail says that the owner could not take the partition and will try again. The argument ours
 	// is true if no other instance is known to own it.
 	Fail(p int, ours bool)
-	// Release stops answering commands. It returns when all commits have a result, at the latest
-	// after the commit deadline.
+	// Release stops answering commands. It returns when all commits have a result. This takes at
+	// most the commit deadline.
 	Release(p int)
 }
 

@@ -12,8 +12,8 @@ import (
 // belongs to one goroutine; see [Owner] for the I/O.
 //
 // Safety rests on the fence of each partition (see package stream). This type is responsible for
-// progress: each partition soon has an owner. It also makes one promise: before the time that
-// trusted returns, no other instance has taken a partition that is owned here.
+// progress: each partition soon has an owner. It also makes one promise: until the time that
+// trusted returns, no other instance takes a partition that this instance owns.
 type ownership struct {
 	// Static.
 	id    string
@@ -25,13 +25,13 @@ type ownership struct {
 	members members
 	until   time.Time // end of the lease
 	leaving bool
-	said    bool // this instance has tried to tell the others that it leaves
-	looking bool // the action look has begun and has no result yet
-	again   bool // the action look must follow once more after the present one
-	tell    bool // with the next look, tell the other instances to look too
-	pending int  // partitions that are acquiring, renewing or releasing
-	doubted int  // partitions that were owned when the lease expired, and are not released yet
-	trouble error
+	said    bool  // this instance has tried to tell the others that it leaves
+	looking bool  // the action look has begun and has no result yet
+	again   bool  // start the action look again when the present one has its result
+	tell    bool  // with the next look, tell the other instances to look too
+	pending int   // partitions that are acquiring, renewing or releasing
+	doubted int   // partitions that were owned when the lease expired, and are not released yet
+	trouble error // why this instance does not own all partitions that it should own; nil = it does
 }
 
 // partition is the state of one partition.
@@ -197,8 +197,8 @@ func newOwnership(cfg Config, partitions int) *ownership {
 	return o
 }
 
-// trusted returns a time. Until then, no other instance can have taken a partition of this one. The
-// zero time means that another instance may have taken one already.
+// trusted returns the time until which no other instance can have taken a partition of this one.
+// The zero time means that another instance may already have taken a partition.
 func (o *ownership) trusted() time.Time {
 	if o.doubted > 0 {
 		return time.Time{}

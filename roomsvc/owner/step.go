@@ -57,8 +57,8 @@ func (o *ownership) step(e event, now time.Time) []action {
 	return out
 }
 
-// look starts the action look. If that action is running already, it is started once more
-// afterwards.
+// look starts the action look. If an earlier look has no result yet, its result starts the next
+// one.
 func (o *ownership) look(do func(...action)) {
 	if o.again = o.looking; o.looking {
 		return
@@ -122,10 +122,10 @@ func (o *ownership) release(p int, why cause, do func(...action)) {
 
 // share acquires the partitions that this instance should own, and renews the old markers.
 //
-// An instance without a lease acquires nothing. It may be cut off from a majority of the servers,
-// and would take partitions again and again from instances that are not. If an acquisition has
-// failed and another instance should own the partition by now, share releases the partition.
-// Otherwise this instance would still refuse commands that the owner could answer.
+// An instance without a lease acquires nothing. It may be cut off from a majority of the servers.
+// Then it would take partitions again and again from instances that reach the majority. After a
+// failed acquisition, another instance may be chosen for the partition. Then share releases it, so
+// that this instance does not refuse commands that the other one can answer.
 func (o *ownership) share(now time.Time, do func(...action)) {
 	all, leased := o.members.sighted(), now.Before(o.until)
 	for p := range o.parts {

@@ -8,8 +8,8 @@ import (
 	"roomcast/proto"
 )
 
-// Every ack without an error begins like this, for the stream of the log and for that of the
-// snapshots.
+// An ack without an error begins with ackStart if the stream of the log sends it, and with
+// stateAckStart if the stream of snapshots does.
 var (
 	ackStart      = []byte(`{"stream":"` + proto.StreamName + `"`)
 	stateAckStart = []byte(`{"stream":"` + proto.StateStream + `"`)

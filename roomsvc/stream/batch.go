@@ -23,25 +23,26 @@ const (
 	retryPause = 2 * time.Millisecond
 	// maxPause limits how long a commit waits for more records.
 	maxPause = 20 * time.Millisecond
-	// maxSynced limits the records that a commit sends one by one to a server that syncs each. An
-	// atomic batch costs that server about as much as eight single records.
+	// maxSynced limits the records of a commit that are sent one by one to a server that syncs each
+	// record. An atomic batch costs that server about as much as eight single records.
 	maxSynced = 8
-	// maxRounds limits the rounds of single records that a commit sends to a server that does not
-	// sync them. An atomic batch costs that server at least as much as 64 rounds.
+	// maxRounds limits the rounds of a commit (see run) on a server that does not sync each record.
+	// An atomic batch costs that server at least as much as 64 rounds.
 	maxRounds = 64
-	// electedGrace is how long await still accepts answers of the old leader of the stream after
-	// another one was elected.
+	// electedGrace is for how long await accepts answers of the old leader of the stream, after
+	// another leader was elected.
 	electedGrace = 50 * time.Millisecond
 )
 
 // run commits the waiting records of all partitions together, again and again, until the connection
-// breaks. It sends a commit only after the previous one has its result. A replicated stream
-// requires that for messages that name the same fence (error 10164). It also ensures that no record
-// is stored after the refusal of an earlier one of the same room.
+// breaks. It waits for the result of one commit before it sends the next, for two reasons. A
+// replicated stream refuses a message while another one under the same fence is being stored (error
+// 10164). And if the server refuses a record, the stream must not contain a later record of the
+// same room.
 //
-// Usually a commit is one atomic batch, which a server keeps for about 2 ms before it stores it. On
-// a single server, small commits are cheaper as a sequence of rounds. A round sends its records one
-// by one, at most one of each room.
+// Usually a commit is one atomic batch. But a server waits for about 2 ms before it stores a batch.
+// So on a single server, a small commit is cheaper as a sequence of rounds. A round sends single
+// records, at most one of each room. For example, three records of one room need three rounds.
 func (l *commitConn) run() {
 	batch := make([]entry, 0, l.most)
 	pause := time.Duration(0)
@@ -116,8 +117,8 @@ func (l *commitConn) single(batch []entry) bool {
 // commit stores batch and reports the results to the sinks. It returns true if it used an atomic
 // batch.
 func (l *commitConn) commit(batch []entry) (staged bool) {
-	// Leave out records with a void fence: because of one of them, the server would refuse the
-	// whole batch.
+	// Leave out records with a void fence. One such record would make the server refuse the whole
+	// batch.
 	live := make([]entry, 0, len(batch))
 	for _, e := range batch {
 		if e.f.Void() == nil {
@@ -204,9 +205,10 @@ func (l *commitConn) oneByOne(batch []entry) {
 //
 // With replicas it never sends a refused batch again under the same fences, because the refusal may
 // be wrong. A server that was cut off from its peers believes for some seconds that it still leads.
-// When it is connected again, it and the real leader both receive the batch. The former refuses the
-// batch and the latter stores it. Sending the batch again would store the records twice. With new
-// fences this cannot happen, because a new term reads the rooms from the log first.
+// When it is connected again, it and the real leader both receive the batch. The server that was
+// cut off refuses the batch, but the real leader stores it. If the batch were sent again, the
+// records would be stored twice. With new fences this cannot happen, because a new term reads the
+// rooms from the log first.
 func (l *commitConn) asBatch(batch []entry) {
 	seq, err := l.publish(batch)
 	switch {
@@ -279,19 +281,19 @@ func (l *commitConn) publish(batch []entry) (last uint64, err error) {
 	return last, err
 }
 
-// answers returns the prefix of the reply subjects of the next commit. A commit can have two
-// answers: after a split of the network, the former leader refuses the records that the real one
-// has stored. The second answer must not count for a later commit, so each commit has its own
-// prefix.
+// answers returns the prefix of the reply subjects of the next commit. Each commit has its own
+// prefix, so that a late answer to one commit does not count for the next. For example, after a
+// split of the network the real leader stores a record, and then the former leader refuses the same
+// record.
 func (l *commitConn) answers() string {
 	l.count++
 	return l.inbox + strconv.FormatUint(l.count, 36) + "."
 }
 
-// await waits for the n answers to a commit and calls each for every one. It fails if an answer
-// does not arrive in time. A server gives no answer if its disk is full, if it has lost its
+// await waits for the n answers to a commit, and calls handle for each of them. It fails if an
+// answer does not arrive in time. A server gives no answer if its disk is full, if it has lost its
 // quorum, or if it no longer leads.
-func (l *commitConn) await(answers string, n int, each func(number int, seq uint64, err error)) error {
+func (l *commitConn) await(answers string, n int, handle func(number int, seq uint64, err error)) error {
 	select {
 	case <-l.elected: // an election before this commit
 	default:
@@ -310,7 +312,7 @@ func (l *commitConn) await(answers string, n int, each func(number int, seq uint
 			answered[number] = true
 			due--
 			seq, err := parseAck(msg)
-			each(number, seq, err)
+			handle(number, seq, err)
 		case <-l.elected:
 			late.Reset(electedGrace)
 		case <-late.C:

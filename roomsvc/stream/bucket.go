@@ -9,8 +9,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Bucket opens a key-value bucket, or makes it. An existing bucket gets want.Replicas replicas, as
-// many as the log has. So an operator changes only the replicas of the log and need not know the
+// Bucket opens a key-value bucket, or makes it. It gives an existing bucket as many replicas as the
+// log has (want.Replicas). So an operator who changes the replicas of the log need not know the
 // buckets. If the change fails, Bucket logs the error and uses the bucket as it is.
 func Bucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValueConfig, log *slog.Logger) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, want.Bucket)

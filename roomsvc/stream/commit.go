@@ -13,9 +13,9 @@ import (
 )
 
 // Committer appends records to the stream over one connection, a commitConn. The connection never
-// reconnects. When it breaks, or the stream does not answer in time, all fences taken over this
-// connection are void, and the next fence is taken over a new connection. So if a record is lost,
-// no later record of the old connection can be stored after it.
+// reconnects. When it breaks, or the stream does not answer in time, all fences that were taken
+// over this connection become void. The next fence is taken over a new connection. So if a record
+// is lost, the stream stores no later record from the same connection.
 //
 // It is safe for concurrent use.
 type Committer struct {
@@ -146,8 +146,8 @@ func (f *Fence) MaxRecord() int { return int(f.conn.maxPayload.Load()) - headerB
 // Age returns how long ago the marker was acknowledged.
 func (f *Fence) Age() time.Duration { return time.Since(f.taken) }
 
-// Log reads the log over the fence's connection. Another connection may be to a server that is cut
-// off from its peers and does not have the marker.
+// Log reads the log over the fence's connection. Another connection may lead to a server that is
+// cut off from its peers. That server may not have the marker.
 func (f *Fence) Log() *history.Log { return f.conn.log }
 
 // Worn reports whether the stream may soon drop the fence's marker because of the stream's size

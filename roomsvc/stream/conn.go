@@ -30,14 +30,14 @@ type commitConn struct {
 	acks    chan *nats.Msg // holds the answers to one commit
 	queue   chan entry     // holds the records of the next commit; Append waits while it is full
 	sweeps  chan sweep     // holds maxSweeps; see sweepLater
-	elected chan *nats.Msg // holds one message that says that the stream has another leader; more are dropped
+	elected chan *nats.Msg // receives a message when the stream elects a leader; holds one, more are dropped
 	broke   chan struct{}  // closed by fail
 	wait    sync.WaitGroup
 	once    sync.Once
 
 	// safe for concurrent use
 	worn       wearMeter
-	first      chan struct{} // semaphore of one element: enter takes it while it admits only one marker at a time
+	first      chan struct{} // semaphore with which enter admits one marker at a time
 	stored     atomic.Bool   // the stream has stored a message that came over this connection
 	maxPayload atomic.Int64  // max_payload of the NATS server
 
@@ -48,7 +48,7 @@ type commitConn struct {
 	mu      sync.Mutex               // guards the fields below
 	err     error                    // why the connection broke; set before broke is closed
 	created time.Time                // when the stream was made; zero = not read yet
-	missing time.Time                // when the first attempt failed since the stream last stored a message; zero = none failed
+	missing time.Time                // when the first failed attempt began since the stream last stored a message; zero = none failed
 	fences  [proto.Partitions]*Fence // the newest of each partition
 }
 
@@ -58,7 +58,7 @@ type entry struct {
 	rec *proto.Record
 }
 
-// dials is how many connections newCommitConn opens to find a server that is not in avoid.
+// dials is how often newCommitConn dials to find a server that is not in avoid.
 const dials = 4
 
 // newCommitConn opens a connection. It uses a server in avoid only if it finds no other one.
@@ -116,8 +116,8 @@ func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 	return l, nil
 }
 
-// before returns the witness and the time at which the stream was made, from before a marker is
-// written. The first call on a connection reads both from the streams.
+// before is called before a marker is written. It returns the witness, and the time at which the
+// stream was made. The first call on a connection reads both from the streams.
 func (l *commitConn) before(ctx context.Context) (known proto.Witness, created time.Time, err error) {
 	l.mu.Lock()
 	created = l.created

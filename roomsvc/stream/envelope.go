@@ -22,7 +22,7 @@ const (
 	headerBatchCommit   = "Nats-Batch-Commit"
 )
 
-// envelope is the NATS message of a record. One envelope is used for all records, because
+// envelope builds the NATS message of a record. It can be used again for the next record, because
 // publishing copies the message. It belongs to one goroutine.
 type envelope struct {
 	msg    nats.Msg
@@ -103,9 +103,9 @@ func (e *apiError) Unwrap() error {
 	return ErrUnavailable
 }
 
-// api sends a request to the JetStream API, and decodes the answer into the value into. If into is
-// nil, api ignores the content of the answer.
-func api(ctx context.Context, nc *nats.Conn, subject string, ask, into any) error {
+// api sends a request to the JetStream API, and decodes the answer into out. If out is nil, api
+// ignores the content of the answer.
+func api(ctx context.Context, nc *nats.Conn, subject string, ask, out any) error {
 	body, err := json.Marshal(ask)
 	if err != nil {
 		return err
@@ -123,10 +123,10 @@ func api(ctx context.Context, nc *nats.Conn, subject string, ask, into any) erro
 	if failed.Error != nil {
 		return failed.Error
 	}
-	if into == nil {
+	if out == nil {
 		return nil
 	}
-	return json.Unmarshal(reply.Data, into)
+	return json.Unmarshal(reply.Data, out)
 }
 
 // lastMessage asks the stream's leader for the newest message of a subject. It also returns the
@@ -145,9 +145,9 @@ func lastMessage(ctx context.Context, nc *nats.Conn, stream, subject string) (da
 	return got.Message.Data, got.Message.Seq, err
 }
 
-// direct asks any replica for a message of a stream. The parameter where is the name of the stream,
-// optionally followed by a subject. It also returns the sequence of the message; 0 = there is no
-// message.
+// direct asks any replica for a message of a stream. The parameter where is a stream and a subject,
+// such as ROOMS.room.own.7, or only a stream. It also returns the sequence of the message; 0 =
+// there is no message.
 func direct(ctx context.Context, nc *nats.Conn, where string, ask []byte) (data []byte, seq uint64, err error) {
 	reply, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+where, ask)
 	if err != nil {

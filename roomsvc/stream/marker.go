@@ -62,9 +62,9 @@ func (l *commitConn) marker(ctx context.Context, p int) (Marker, error) {
 	return m, nil
 }
 
-// Fence takes the partition for owner. It writes a marker, on the condition that the marker after
-// is still the newest. It fails with [ErrLost] if a newer marker than after exists. If it succeeds,
-// no record of an older fence can reach the log any more.
+// Fence takes the partition for owner. It writes a marker. The parameter after is the newest marker
+// that the caller knows. If a newer one exists, Fence fails with [ErrLost]. After a success, no
+// record of an older fence can reach the log any more.
 func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string, sink Sink) (*Fence, error) {
 	l, err := c.open()
 	if err != nil {
@@ -85,10 +85,11 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 	return f, nil
 }
 
-// enter waits until a marker may be written. Until the stream has stored a message that came over
-// this connection, enter admits only one marker at a time. The server may be cut off from its
-// peers, believe that it leads, and accept markers that it cannot commit. When it is connected
-// again, nats-server 2.15.2 removes only one or two uncommitted writes every two seconds.
+// enter waits until a marker may be written. It admits one marker at a time until the stream has
+// stored a message that came over this connection. Until then, the server may be cut off from its
+// peers and still believe that it leads. It accepts markers then, but cannot commit them. When it
+// is connected again, it must remove them, and nats-server 2.15.2 removes only one or two
+// uncommitted writes every two seconds.
 func (l *commitConn) enter(ctx context.Context) (done func(), err error) {
 	if l.stored.Load() {
 		return func() {}, nil
@@ -136,9 +137,9 @@ func (l *commitConn) take(ctx context.Context, p int, after Marker, owner string
 	return f, l.admit(f)
 }
 
-// attemptFailed is called when a read or write of a marker, begun at the given time, has failed. The
-// server may be cut off from its peers, or have no JetStream. If there are no records to commit, no
-// other failure would show that. So attemptFailed breaks the connection after two failed attempts
+// attemptFailed is called when a read or write of a marker, begun at the given time, has failed.
+// The server may be cut off from its peers, or have no JetStream. While there are no records to
+// commit, nothing else shows this. So attemptFailed breaks the connection after two failed attempts
 // in a row.
 func (l *commitConn) attemptFailed(begun time.Time, err error) {
 	if !away(err) {

@@ -14,9 +14,9 @@ import (
 )
 
 // StateFence is the right to write the snapshots of a partition. It becomes void when another
-// instance takes one. An instance takes its StateFence after its [Fence], and before it appends any
-// act under that Fence. So the stream refuses late snapshots of a former owner. A StateFence is
-// safe for concurrent use.
+// instance takes the right. An instance takes its StateFence after its [Fence], and before it
+// appends any act under that Fence. So the stream refuses late snapshots of a former owner. A
+// StateFence is safe for concurrent use.
 type StateFence struct {
 	conn     *commitConn
 	owner    string // subject of the marker

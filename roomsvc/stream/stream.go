@@ -2,14 +2,15 @@
 // records to it. It ensures that only the owner of a partition can append records of that
 // partition.
 //
-// Safety rests on the fence. An owner of partition p writes a message to the subject room.own.<p>
-// of the stream, its marker. Each later append of its records names the stream sequence of that
-// marker. If a newer marker exists, the server refuses the append (error 10071). So a former owner
-// can append nothing, even if it was paused or cut off and does not know its successor.
+// The right to append is called a fence. The owner of partition 7 takes the fence when it writes a
+// message, its marker, to the subject room.own.7 of the stream. Each record that it appends later
+// names the stream sequence of this marker. If the subject has a newer marker, the server refuses
+// the record (error 10071). So a former owner cannot append, even if it was paused or cut off and
+// does not know that it has a successor.
 //
 // marker.go takes fences, commit.go appends records under a fence, and batch.go commits the
 // appended records. conn.go is the connection over which markers and records are sent. witness.go
-// notices that the log has lost its end.
+// notices when the server has lost the newest records.
 package stream
 
 import (
@@ -38,9 +39,9 @@ type Config struct {
 	MaxBytes       int64         // of the whole stream; 0 = no limit
 	MaxMessage     int           // bytes of a message's body
 
-	// Change reports whether the operator has given the flag of a limit, so that Ensure may change
-	// this limit of an existing stream. Nil means that Ensure changes no limit, because other
-	// instances may run with other settings. So a default value never shrinks a stream.
+	// Change reports whether the operator has given a flag, such as history-age. Ensure changes a
+	// limit of an existing stream only if its flag was given. So a default value never shrinks a
+	// stream that other instances use. Nil means that Ensure changes no limit.
 	Change func(flag string) bool
 
 	Deadline time.Duration // for the stream to acknowledge a record
@@ -59,19 +60,18 @@ func DefaultConfig() Config {
 	}
 }
 
-// headerBytes is an upper bound of the bytes in a NATS message of a record besides its payload: the
-// headers of Roomcast, of the fence and of the batch, and the additional bytes of an encrypted
-// payload.
+// headerBytes limits those bytes of a record's NATS message that are not its payload. They are the
+// headers of Roomcast, of the fence and of the batch, and the bytes that encryption adds.
 const headerBytes = 2 << 10
 
-// MaxPayload returns the greatest length of an event as JSON, if the body of the message has at
-// most maxMessage bytes. Escapes in text or base64 may double the length of the body. The other
-// fields have at most 2 KiB.
+// MaxPayload returns the greatest length of an event as JSON. The body of its message has at most
+// maxMessage bytes. Escapes in text or base64 may double the length of the body. The other fields
+// have at most 2 KiB.
 func MaxPayload(maxMessage int) int { return 2*maxMessage + 2<<10 }
 
 func (c *Config) maxMsgSize() int32 { return int32(MaxPayload(c.MaxMessage) + headerBytes) }
 
-// Names of the stream's metadata.
+// Keys of the stream's metadata.
 const (
 	metaPartitions = "roomcast.partitions"
 	metaSchema     = "roomcast.schema"
@@ -94,7 +94,7 @@ func (c *Config) settings() jetstream.StreamConfig {
 		MaxAge:             c.HistoryAge,
 		MaxBytes:           maxBytes,
 		MaxMsgSize:         c.maxMsgSize(),
-		Duplicates:         min(time.Minute, c.HistoryAge), // NATS's own detection of duplicates is unused; the owner recognises keys
+		Duplicates:         min(time.Minute, c.HistoryAge), // at most MaxAge, as NATS requires; unused, because the owner recognises a resend by its key
 		AllowDirect:        true,
 		AllowAtomicPublish: true,
 		RePublish:          &jetstream.RePublish{Source: proto.SubjectAnyLog, Destination: proto.RepublishTo},
@@ -120,7 +120,7 @@ func (c *Config) stateSettings() jetstream.StreamConfig {
 		Discard:           jetstream.DiscardOld,
 		Storage:           jetstream.FileStorage,
 		Replicas:          c.Replicas,
-		MaxMsgsPerSubject: -1, // see sweep
+		MaxMsgsPerSubject: -1, // no limit; sweep.go deletes old snapshots
 		MaxBytes:          -1,
 		MaxMsgSize:        -1,
 		Duplicates:        time.Minute, // NATS's own detection of duplicates is unused; each write names the last sequence
@@ -129,9 +129,9 @@ func (c *Config) stateSettings() jetstream.StreamConfig {
 	}
 }
 
-// Ensure makes the streams of records and of snapshots. If they exist, it checks their settings,
-// and changes only those that cfg.Change allows, because other instances may use the stream with
-// other settings. Its errors say what the operator can do.
+// Ensure makes the streams of records and of snapshots. If a stream exists, Ensure checks its
+// settings. It changes only limits that cfg.Change allows, because other instances may use the
+// stream with other settings. Its errors say what the operator can do.
 func Ensure(ctx context.Context, nc *nats.Conn, cfg Config) error {
 	if err := ensure(ctx, nc, cfg, cfg.settings()); err != nil {
 		return err
@@ -161,8 +161,8 @@ func ensure(ctx context.Context, nc *nats.Conn, cfg Config, want jetstream.Strea
 	have := s.CachedInfo().Config
 	mayChange := cfg.Change
 	if want.Name != proto.StreamName && have.Metadata[metaSchema] != "" {
-		// The stream of snapshots gets as many replicas as the log, whose replicas were checked
-		// before.
+		// The stream of snapshots gets as many replicas as the log. The replicas of the log were
+		// checked before.
 		if err := follow(ctx, js, have, want.Replicas, cfg.Log); err != nil {
 			return err
 		}
@@ -201,8 +201,8 @@ func explain(want jetstream.StreamConfig, err error) error {
 	return fmt.Errorf("open stream %s: %w", want.Name, err)
 }
 
-// check compares the settings of a stream with the wanted ones. If they differ in limits that may
-// be changed, check returns false. Other differences are errors.
+// check compares the settings of a stream with the wanted ones. It returns false if they differ
+// only in limits that change allows. Any other difference is an error.
 func check(have, want jetstream.StreamConfig, change func(flag string) bool) (same bool, err error) {
 	p, schema := have.Metadata[metaPartitions], have.Metadata[metaSchema]
 	if p == "" || schema == "" {

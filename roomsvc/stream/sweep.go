@@ -12,9 +12,10 @@ import (
 )
 
 // The stream of snapshots keeps one message of each subject. NATS could do that by a limit of the
-// stream, but nats-server 2.15.2 hangs when a limit removes a damaged message. So whoever writes a
-// message deletes the older ones of its subject. A crash may leave some older messages. They cost
-// only space: readers take the newest message, and the next writer or owner deletes the others.
+// stream, but nats-server 2.15.2 hangs when a limit removes a damaged message. So the writer of a
+// message deletes the older messages of the same subject. A crash may leave some older messages.
+// They cost only space: readers take the newest message, and the next writer or owner deletes the
+// others.
 
 // sweep is a task: delete the messages of a subject that are older than the one with sequence seq.
 type sweep struct {
@@ -93,8 +94,8 @@ func (f *Fence) Erase(ctx context.Context, seq uint64) error {
 	return Erase(ctx, f.conn.nc, proto.StreamName, seq)
 }
 
-// Erase removes a message from a stream and overwrites its bytes. A message that does not
-// exist any more is no error.
+// Erase removes a message from a stream and overwrites its bytes. It succeeds if the message does
+// not exist any more.
 func Erase(ctx context.Context, nc *nats.Conn, name string, seq uint64) error {
 	err := deleteMessage(ctx, nc, name, seq, true)
 	if api, ok := errors.AsType[*apiError](err); ok && (api.ErrCode == codeNoSequence || api.Description == noMessage) {

@@ -9,24 +9,25 @@ import (
 )
 
 // A stream of limited size drops its oldest messages, and a marker may be one of them. So the owner
-// writes a marker again when the stream has stored a quarter of its limit since the marker.
+// writes its marker again after the stream has stored a quarter of its limit.
 const (
 	wornPart     = 4
 	overhead     = 256 // about how many bytes a message needs besides its payload
 	measurePause = 2 * time.Second
 )
 
-// wear is a position in the stream, from which a wearMeter measures how much has been stored since.
-// With this it knows how worn a marker is, that is, how close to being dropped.
+// wear is the position of a marker in the stream. A wearMeter measures how many bytes the stream
+// has stored since that position. The more bytes, the sooner the stream drops the marker: it is
+// worn.
 type wear struct {
 	seq   uint64 // stream sequence
 	bytes int64  // number of bytes that this connection had written before
 }
 
-// wearMeter estimates how many bytes the stream has stored since a position in the log. It makes
-// two estimates and takes the larger: the bytes that its own connection has written, and the number
-// of sequences (of all instances) multiplied by the average size of a message. It is safe for
-// concurrent use.
+// wearMeter estimates how many bytes the stream has stored since a position in the log. It takes
+// the larger of two estimates. One is the number of bytes that its own connection has written. The
+// other is the number of messages that all instances have stored, multiplied by their average size.
+// It is safe for concurrent use.
 type wearMeter struct {
 	last    atomic.Uint64
 	bytes   atomic.Int64

@@ -14,14 +14,15 @@ import (
 	"roomcast/proto"
 )
 
-// witness remembers the newest stream sequence of the log, in order to notice that the log has lost
-// its end. This can happen in a power failure if the server syncs at intervals, when a backup is
-// restored, or when a block of the file is damaged. NATS does not report it. The stream then
-// continues at a lower sequence, so a new ownership marker gets a sequence that an older message
-// had. A witness is safe for concurrent use.
+// witness notices when the log has lost its end, that is, its newest messages. This can happen in a
+// power failure if the server syncs only at intervals. It can also happen when a backup is
+// restored, or when a block of the file is damaged. NATS does not report the loss.
 //
-// The sequence is kept in three places: in this process, under [proto.SubjectWitness] for all
-// instances, and in the standalone form also in a file beside the log. The newest of them counts.
+// The witness remembers the newest stream sequence. After a loss, the stream continues at a lower
+// one. For example, the witness knows sequence 900, but a new ownership marker gets 850. So the old
+// messages 850 to 900 are lost. The sequence is kept in three places: in this process, under
+// [proto.SubjectWitness] for all instances, and in the standalone form also in a file beside the
+// log. The newest of them counts. A witness is safe for concurrent use.
 type witness struct {
 	lost func(Loss)
 
@@ -42,7 +43,7 @@ type Loss struct {
 // Recall merges w, which an earlier process has stored, into the witness of this process.
 func (c *Committer) Recall(w proto.Witness) { c.witness.merge(w) }
 
-// Witness returns what this process knows of the log.
+// Witness returns the witness of this process.
 func (c *Committer) Witness() proto.Witness {
 	return c.witness.view()
 }
@@ -102,9 +103,9 @@ func (w *witness) view() proto.Witness {
 	return w.known
 }
 
-// check judges a marker that was just acknowledged. The parameter before is the witness from before
-// the marker was sent. The caller appends no record until check returns. If check finds a loss, it
-// first stores the loss for all instances.
+// check judges a marker that was just acknowledged. The parameter before is the witness as it was
+// before the marker was sent. The caller appends no record until check returns. If check finds a
+// loss, it first stores the loss for all instances.
 func (w *witness) check(ctx context.Context, nc *nats.Conn, before proto.Witness, created time.Time, marker uint64) (cut uint64, err error) {
 	w.checking.Lock()
 	defer w.checking.Unlock()
@@ -195,7 +196,7 @@ func apiTime(ctx context.Context) time.Duration {
 // no newer witness exists. The write needs a leader of the stream, but no leader of the cluster.
 func confirmWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint64, err error) {
 	data, seq, err := direct(ctx, nc, proto.StateStream+"."+proto.SubjectWitness, nil)
-	if err != nil || seq == 0 { // seq 0 is safe: if a witness exists after all, the caller's write of a first one fails
+	if err != nil || seq == 0 { // if seq is 0 but a witness exists, the caller's write of a first witness fails, so nothing is lost
 		return w, 0, err
 	}
 	if err := json.Unmarshal(data, &w); err != nil {

@@ -183,7 +183,7 @@ func TestURLsThatCannotBeUsedAreRefused(t *testing.T) {
 	}
 }
 
-// They grow up to a minute.
+// The pauses between attempts grow, up to a minute.
 func TestPausesGrow(t *testing.T) {
 	for failures, most := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 3: 4 * time.Second, 6: 32 * time.Second, 7: time.Minute, 100: time.Minute, 1 << 40: time.Minute} {
 		for range 100 {
