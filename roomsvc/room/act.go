@@ -93,8 +93,9 @@ func (r *Room) Deleted() *proto.Restrictions {
 	return r.limits
 }
 
-// undone reports whether a later act has undone c, which is a resent act that was stored at the
-// given time. A ban or a mute whose duration is over does not count as undone.
+// undone reports whether a later act has undone the act c, for example an unban after a ban. The
+// act c is a resend; it was first stored at the given time. A ban or a mute whose duration is over
+// does not count as undone.
 func (r *Room) undone(c *Command, at, now time.Time) bool {
 	rule := c.Act.Rule()
 	if rule == nil {

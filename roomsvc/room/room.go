@@ -66,7 +66,7 @@ func DefaultRules() *Rules {
 // Command is a request that package service has checked.
 type Command struct {
 	proto.Request
-	Digests []proto.Digest // of the content, one for each encryption key; the first is stored with the key, and a resend may match any
+	Digests []proto.Digest // of the content, one for each encryption key; the record gets the first, and a resend may match any of them
 	Target  *proto.Record  // the record with the seq in Terms.Seq, without its payload; nil = the log does not have it
 	Guest   bool           // the sender is a NATS client without an identity of its own
 }
@@ -324,8 +324,8 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	if next.Act == seq {
 		r.limits = r.limits.After(e, next.Epoch)
 		if changed := len(r.limits.Deleted) + len(r.limits.Edits); changed > 0 && r.rules.History > 0 {
-			// A deleted record does not count for the limit of the log, so the log keeps one more
-			// older record for each.
+			// A deleted record does not count for the limit of the log. So for each deleted record,
+			// the log keeps one older record more.
 			r.limits = r.limits.Forget(seq - min(seq, uint64(r.rules.History+len(r.limits.Deleted))))
 		}
 	}

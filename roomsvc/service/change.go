@@ -17,9 +17,9 @@ type found struct {
 	record *proto.Record // without its payload; nil = not in the log
 }
 
-// lookup is a command for which something must be found out before the rules can decide, with the
-// result. Either the message to edit or delete is read from the log, or the gateways are asked
-// whether the member to kick is in the room.
+// lookup is a command that waits for information which the rules need, together with the result.
+// For an edit or a delete, the message is read from the log. For a kick, the gateways are asked
+// whether the member is in the room.
 type lookup struct {
 	term *term
 	c    command

@@ -23,7 +23,7 @@ import (
 type Config struct {
 	Dial     daemon.Dialer         // opens connections to NATS; required
 	Keys     *seal.Keys            // encrypts stored records and decrypts requests; nil = no encryption
-	Instance string                // name of this instance, unlike those of others: letters and digits; "" = a random name
+	Instance string                // unique name of this instance, of letters and digits; "" = a random name
 	Version  string                // version of the program, for the micro API: three numbers as in semver
 	Log      *slog.Logger          // nil = slog.Default()
 	Metrics  prometheus.Registerer // where metrics are registered; nil = nowhere
@@ -47,9 +47,9 @@ type Config struct {
 	// GuestRights are the rights of guests, in the format of the flag --guest-rights.
 	GuestRights []string
 
-	// WitnessFile is the path of a file in which the service stores how far the log has come; "" =
-	// none. It lets a restarted service notice that the log has lost its end. Use it only on the
-	// machine of a single NATS server.
+	// WitnessFile is the path of a file in which the service stores the newest stream sequence of
+	// the log; "" = none. With the file, a restarted service notices that the log has lost its end.
+	// Use it only on the machine of a single NATS server.
 	WitnessFile string
 
 	Lease      time.Duration // how long an instance counts as alive without a renewal of its lease, at least a second

@@ -11,8 +11,8 @@ import (
 )
 
 // An instance that could not take its partitions refuses their commands. When another instance
-// takes the partitions, the first must stop that. Otherwise the sender would get two answers, and
-// the early refusal would win.
+// takes the partitions, the first instance must ignore the commands. Otherwise the sender would get
+// two answers, and the early refusal would win.
 func TestInstanceThatCannotCommitDoesNotAnswerForOthers(t *testing.T) {
 	modes(t, func(t *testing.T, mapped bool) {
 		srv := startNATS(t, mapped)

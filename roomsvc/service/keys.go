@@ -111,8 +111,8 @@ func (k *keyring) read(ctx context.Context) (keys proto.SigningKeys, revision ui
 	return keys, entry.Revision(), nil
 }
 
-// await returns what read returns. While a replica answers with an older revision than the given
-// one, await reads again, for at most keyStale.
+// await reads the keys. If a replica answers with an older revision than the given one, await reads
+// again, for at most keyStale.
 func (k *keyring) await(ctx context.Context, revision uint64) (keys proto.SigningKeys, got uint64, err error) {
 	for deadline := time.Now().Add(keyStale); ; {
 		keys, got, err = k.read(ctx)
@@ -127,8 +127,8 @@ func (k *keyring) await(ctx context.Context, revision uint64) (keys proto.Signin
 	}
 }
 
-// addKey returns the keys with a new one in front, which signs from the given time on. It drops the
-// keys for which every string that they have signed has expired.
+// addKey returns the keys with a new one in front. The new key signs from the given time on. addKey
+// drops a key when all strings that the key has signed have expired.
 func addKey(keys []proto.SigningKey, from, now time.Time) []proto.SigningKey {
 	list := append([]proto.SigningKey{newKey(from)}, keys...)
 	for i := 1; i < len(list); i++ {

@@ -48,7 +48,7 @@ func (t *term) load(ctx context.Context, to proto.Room) {
 }
 
 // readRoom rebuilds a room from its newest record, its snapshot and the keys of its recent records.
-// Each read fails if it does not include all records that the term's fence knows.
+// A read fails if the replica that answers lacks a record that the term's fence knows.
 func (t *term) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) {
 	newest, err := t.readNewest(ctx, to)
 	if err != nil {
@@ -62,8 +62,8 @@ func (t *term) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) 
 	if newest.Found {
 		r = room.Restore(&newest.Record, t.p.s.rules)
 	}
-	// Records newer than this one may be lost: this one is damaged, or older than the point at
-	// which the log lost its end.
+	// Records after the newest one may be lost in two cases: the newest record is damaged, or it
+	// was stored before the point at which the log lost its end.
 	truncated := newest.Damaged || newest.Record.Stream <= t.fence.Cut()
 	if truncated {
 		r.Renew()

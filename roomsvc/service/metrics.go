@@ -9,8 +9,8 @@ import (
 	"roomcast/proto"
 )
 
-// metrics are the counters of a service. No label has an unbounded number of values, as names of
-// rooms or senders would.
+// metrics are the counters of a service. The names of rooms and senders are never labels, because
+// their number has no bound.
 type metrics struct {
 	committed  atomic.Int64 // records
 	duplicates prometheus.Counter

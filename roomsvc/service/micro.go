@@ -28,8 +28,8 @@ type api struct{ s *Service }
 //	nats req room.svc.info ''
 //
 // Gateways use the micro API too: they request the signing keys, mark tickets as used, and report
-// lost events. Messages of members do not use it. Its queue group spreads requests over the
-// instances, which would change the order of messages.
+// lost events. Messages of members do not use it, because its queue group spreads requests over the
+// instances. That would change the order of messages.
 func (a api) serve() (micro.Service, error) {
 	s := a.s
 	api, err := micro.AddService(s.nc, micro.Config{
@@ -129,8 +129,8 @@ func (a api) moderate(act proto.Act) micro.HandlerFunc {
 			reply(proto.Reply{Refusal: proto.Refuse(proto.BadRoom, "%v", err)})
 			return
 		}
-		// Gateways can read the key in the log. It is random, so that nobody can guess a reply
-		// subject of this process from it.
+		// Gateways can read this key in the log. The key is random, so that they cannot guess a
+		// reply subject of this process from it.
 		act := proto.Request{Act: act, Why: ask.Why, Rights: proto.AllRights, Key: rand.Text(), Hidden: true}
 		msg := &nats.Msg{Subject: to.Subject(), Header: act.Header(), Data: act.Payload()}
 		if from := r.Headers().Get(proto.HeaderFrom); from != "" {

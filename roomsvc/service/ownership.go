@@ -25,16 +25,17 @@ type subscription struct {
 // Prepare makes the partition's next term. It subscribes to the partition's own subject, where
 // commands arrive if the NATS account maps room.<name> to it. If the former owner has died, it may
 // have answered commands that also wait in this instance's queue. Prepare refuses these commands,
-// and their senders try again. Answering them could contradict the former owner: it may have
-// refused some, for example because the room was closed, and the log does not record refusals.
+// and their senders try again. An answer could contradict the former owner. For example, the former
+// owner may have refused a message because the room was closed, and the log does not record
+// refusals.
 func (ps partitions) Prepare(number int, before owner.Before) (stream.Sink, error) {
 	p := ps.s.parts[number]
 	t := newTerm(p)
 	err := p.subscribe(t)
 	if err == nil {
-		// The intake still ignores the messages that arrive before the barrier. They belong to the
-		// old owner, or they are too old: an instance that was paused receives all missed messages
-		// at once, and their senders have given up.
+		// The intake still ignores the messages that arrive before the barrier. They are for the
+		// old owner, or they are too old. For example, an instance that was paused receives all
+		// missed messages at once, but their senders have given up.
 		err = ps.s.barrier()
 	}
 	if err != nil {
@@ -75,8 +76,8 @@ func (ps partitions) Take(number int, f *stream.Fence) {
 	ps.s.cfg.Log.Debug("partition taken", "partition", number)
 }
 
-// Fail makes the partition refuse commands until it is taken after all. If another instance may
-// answer the commands, the partition ignores them instead.
+// Fail makes the partition refuse commands until the owner has taken the partition. If another
+// instance may answer the commands, the partition ignores them instead.
 func (ps partitions) Fail(number int, ours bool) {
 	if ours {
 		ps.s.parts[number].orders <- refuseAll{}

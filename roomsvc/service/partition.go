@@ -228,7 +228,7 @@ func (p *partition) checkTerm() {
 	p.release, p.keep = nil, false
 }
 
-// empty removes all commands from the queue, and calls each with every one of them.
+// empty removes all commands from the queue, and passes them to each, one after the other.
 func (p *partition) empty(each func(command)) {
 	for n := p.queue.len(); n > 0; n-- {
 		if c, ok := p.queue.take(); ok {

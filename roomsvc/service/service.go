@@ -42,8 +42,8 @@ type Service struct {
 	commits *stream.Committer
 	parts   [proto.Partitions]*partition
 	// arrivals holds messages from NATS until dispatch passes each to its partition. When it is
-	// full, nats.go drops further messages and counts them. Their senders get no answer, so they
-	// send them again.
+	// full, nats.go drops further messages and counts them. The senders get no answer, and send
+	// these messages again.
 	arrivals chan *nats.Msg
 	barriers chan chan struct{} // see barrier; dispatch closes the received channel
 	events   *events.Events
@@ -336,9 +336,9 @@ func (s *Service) barrier() error {
 	return nil
 }
 
-// answer publishes the reply to a command that arrived at since. It publishes only to subjects that
-// are meant for answers. Without this check, a sender could name as reply subject one to which this
-// instance may publish and the sender may not.
+// answer publishes the reply to a command. The parameter since is when the command arrived. answer
+// publishes only to subjects that are meant for answers. Otherwise a sender could name any reply
+// subject, and make this instance publish where the sender itself may not.
 func (s *Service) answer(to returnPath, reply proto.Reply, since time.Time) {
 	s.metrics.answered(&reply, since)
 	if to.act != nil {

@@ -12,10 +12,9 @@ import (
 )
 
 // snapshots holds the fence with which an owner writes the snapshots of its partition. An owner
-// takes this fence once in its term, when it reads the first room, and so before it can append an
-// act. If it could take the fence again, it might do so after the next owner has taken it. Then it
-// could replace a newer snapshot.
-// The type is safe for concurrent use.
+// takes this fence when it reads the first room of its term, and so before it can append an act. It
+// takes the fence only once. Otherwise it could take the fence back from the next owner, and
+// replace a newer snapshot. The type is safe for concurrent use.
 type snapshots struct {
 	mu    sync.Mutex
 	fence *stream.StateFence // nil until it is taken

@@ -125,9 +125,9 @@ func dialTwo(main, commit *natstest.Server) daemon.Dialer {
 }
 
 // The server that leads the log and JetStream is cut off from its peers. For a while it believes
-// that it still leads. An instance commits over another server, but may read from this one, whose
-// log is outdated. It must not continue a room from what it reads there. Otherwise two records
-// could get the same seq.
+// that it still leads. An instance commits over another server, but may read the outdated log of
+// this server. It must not continue a room from that log. Otherwise two records could get the same
+// seq.
 func TestLogDoesNotForkInASplitNetwork(t *testing.T) {
 	servers, cut := startSplitCluster(t)
 	old := -1

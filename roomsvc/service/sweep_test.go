@@ -46,8 +46,8 @@ func TestStateStreamKeepsOneMessagePerSubject(t *testing.T) {
 	one("the owner to delete what it has replaced")
 	stop()
 
-	// Store messages as an instance would leave them that died after it stored a message and before
-	// it deleted the previous one.
+	// Store the messages that an instance leaves if it dies at a bad moment: it has stored a
+	// message, but has not deleted the previous one.
 	states, err := js.Stream(t.Context(), proto.StateStream)
 	if err != nil {
 		t.Fatal(err)

@@ -238,9 +238,9 @@ func (t *term) status() (records, stored uint64, over error) {
 	return t.records, t.stored, t.over
 }
 
-// pendingReplies is a queue of answers. It has no bound of its own: [partition.work] takes no
-// command from the bounded queue while [term.free] returns false, and a room that is being read has
-// at most maxWaiting commands.
+// pendingReplies is a queue of answers. It has no bound of its own, but its sources have.
+// [partition.work] takes no command from the bounded queue while [term.free] returns false. A room
+// that is being read has at most maxWaiting commands.
 type pendingReplies struct {
 	ring       []answer // length is a power of two
 	head, tail uint

@@ -17,9 +17,9 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// witnessEvery is how often the service stores how far the log has come. If the log loses only
-// records that are newer than the last stored value, only a process that still has them in memory
-// can notice the loss.
+// witnessEvery is how often the service stores the witness. A later process notices only the loss
+// of records that the stored witness includes. The loss of newer records is noticed only by a
+// process that knew them.
 const witnessEvery = time.Second
 
 // lostEnd reports a log that has lost its end. The committer calls it once for each loss.
@@ -33,8 +33,8 @@ func (s *Service) lostEnd(l stream.Loss) {
 	s.cfg.Log.Error(what, "stream", proto.StreamName, "missing_sequences", l.Missing, "last_sequence", l.Cut)
 }
 
-// witness stores the last stream sequence of the log (how far the log has come). With it, a later
-// process notices that the log has lost its end. It belongs to one goroutine.
+// witness stores the last stream sequence of the log. With it, a later process notices that the log
+// has lost its end. It belongs to one goroutine.
 type witness struct {
 	file     string // "" = none
 	commits  *stream.Committer
@@ -48,8 +48,8 @@ func newWitness(s *Service) *witness {
 	return &witness{file: s.cfg.WitnessFile, commits: s.commits, nc: s.nc, deadline: s.cfg.Commit, log: s.cfg.Log}
 }
 
-// keep stores how far the log has come, in the stream of snapshots and in the
-// witness file if there is one, until ctx ends.
+// keep stores the witness again and again, until ctx ends. It stores it in the stream of snapshots,
+// and in the witness file if there is one.
 func (w *witness) keep(ctx context.Context) {
 	tick := time.NewTicker(witnessEvery)
 	defer tick.Stop()
@@ -109,7 +109,7 @@ func (w *witness) writeFile(known proto.Witness) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails once the file has its name
+	defer os.Remove(f.Name()) // has no effect after the rename
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
