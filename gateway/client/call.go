@@ -82,9 +82,9 @@ func (c *calls) remove(k *call) {
 }
 
 // detach prepares the calls for the next connection, which sends them again. Three kinds of call
-// end here instead. A leave succeeds, because a new session is in no room. A token fails, because
-// the new session presents its own. A signal that was sent fails, because the server may have
-// received it and the client must not send it twice.
+// end here instead. A leave succeeds, because a new session is in no room. A new token fails,
+// because the next session presents a token of its own. A signal that was sent fails, because the
+// server may have received it and the client must not send it twice.
 func (c *calls) detach() {
 	for _, k := range slices.Clone(c.list) {
 		switch {

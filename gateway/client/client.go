@@ -14,16 +14,19 @@
 // # Reconnecting
 //
 // When a connection breaks and the close code allows it, the client connects again, to any of its
-// gateways. Before each try it waits for a random time below a bound that doubles with each failure
-// ("full jitter", Brooker, Exponential Backoff And Jitter, 2015). The new session has the same
-// sender. The client joins its rooms again, each after the last event that Next has returned. It
-// also resends the messages that have no ack, with the same keys.
+// gateways. Before each try it waits for a random time. The upper bound of this time doubles with
+// each failure ("full jitter", Brooker, Exponential Backoff And Jitter, 2015). The new session has
+// the same sender. The client joins its rooms again, each after the last event that Next has
+// returned. It also resends the messages that have no ack, with the same keys.
 //
 // # Across restarts
 //
-// A program that must continue after its own restart stores three things: the field Resume of the
-// newest [Hello], for [Config]; the seq, epoch and time of the last event, for [proto.From]; and
-// the messages that have no ack, with their keys. The program scripts/examples/bot is an example.
+// A program that must continue after its own restart stores three things:
+//   - the field Resume of the newest [Hello], for [Config]
+//   - the seq, epoch and time of the last event, for [proto.From]
+//   - the messages that have no ack, with their keys
+//
+// The program scripts/examples/bot is an example.
 //
 // # Parts
 //
@@ -50,8 +53,8 @@ var ErrClosed = errors.New("the client has been closed")
 var ErrLost = errors.New("the connection was lost")
 
 // ErrUncertain is returned by [Client.Say] if the client cannot find out whether the message is
-// stored. This happens if the connection was lost for so long that the server may have forgotten
-// the message's key, and if the replay after that has a gap.
+// stored. This happens if the connection was lost for a long time. The server may have forgotten
+// the message's key, and the replay has a gap that may hide the message.
 var ErrUncertain = errors.New("the message may be stored")
 
 // Config says where and how to connect. Every field but URLs may be zero.
@@ -62,20 +65,20 @@ type Config struct {
 
 	// Token returns a JSON Web Token, or "" for a guest. If Token is nil, the client is a guest.
 	// The client calls Token for each connection, and again before the token expires. If Token
-	// fails, the client tries again later. If Token returns a token again after the server has
-	// twice called it expired, the client ends.
+	// fails, the client tries again later. If the server has twice called a token expired, and
+	// Token returns the same token again, the client ends.
 	Token func(ctx context.Context) (string, error)
 
 	// Ticket returns a new ticket of a user. The client uses it if Token is nil. It calls Ticket
 	// for its first connection, before the session ends, and after a server has refused the ticket
-	// or the resume string. Every other connection presents the resume string of the last hello,
-	// and the client ignores Resume. If Ticket fails or returns an expired ticket, the rules for
-	// Token hold.
+	// or the resume string. Every other connection presents the resume string of the last hello.
+	// With Ticket, the field Resume has no effect. If Ticket fails or returns an expired ticket,
+	// the rules for Token hold.
 	Ticket func(ctx context.Context) (string, error)
 
 	MinBackoff time.Duration // longest wait before the second try; 0 = 500 ms
 	MaxBackoff time.Duration // the longest wait doubles with each failure up to this; 0 = 20 s
-	Quiet      time.Duration // silence of the server after which the client pings, and as much again after which it disconnects; 0 = 15 s
+	Quiet      time.Duration // after this silence of the server the client pings, and after as much again it disconnects; 0 = 15 s
 	Patience   time.Duration // how long the client waits for the answer to a command before it disconnects; 0 = 15 s
 	Buffer     int           // how many notices may wait for Next; 0 = 4096. [Stats] counts what a full buffer drops
 
@@ -111,8 +114,8 @@ type Stats struct {
 
 // Dial connects and returns when the first session has begun. After a failure that may be
 // temporary, it tries again until ctx ends. When Dial has returned, ctx no longer matters. Dial
-// fails with a [*RefusedError], with a [*CloseError], or, if ctx has ended, with the errors of ctx
-// and of the last try.
+// fails with a [*RefusedError] or a [*CloseError]. If ctx has ended, it fails with the errors of
+// ctx and of the last try.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	if len(cfg.URLs) == 0 {
 		return nil, errors.New("dial: the config names no gateway")
@@ -211,11 +214,11 @@ func (c *Client) Next(ctx context.Context) (Notice, error) {
 }
 
 // ask sends a command and waits for its answer. It sends the command again on each new connection.
-// If into is not nil, ask decodes a successful answer into the value to which it points.
-func (c *Client) ask(ctx context.Context, verb proto.Verb, f fields, into any) error {
+// If out is not nil, ask decodes a successful answer into *out.
+func (c *Client) ask(ctx context.Context, verb proto.Verb, f fields, out any) error {
 	k, err := c.state.addCall(verb, f)
 	if err == nil {
-		err = c.await(ctx, k, into)
+		err = c.await(ctx, k, out)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
@@ -224,7 +227,7 @@ func (c *Client) ask(ctx context.Context, verb proto.Verb, f fields, into any) e
 }
 
 // await waits for the answer of a call until ctx ends, and then forgets the call.
-func (c *Client) await(ctx context.Context, k *call, into any) error {
+func (c *Client) await(ctx context.Context, k *call, out any) error {
 	var a answer
 	select {
 	case a = <-k.done:
@@ -232,8 +235,8 @@ func (c *Client) await(ctx context.Context, k *call, into any) error {
 		a.err = ctx.Err()
 	}
 	c.state.forgetCall(k)
-	if a.err == nil && into != nil {
-		return a.decode(into)
+	if a.err == nil && out != nil {
+		return a.decode(out)
 	}
 	return a.err
 }

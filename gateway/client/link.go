@@ -80,9 +80,9 @@ func (l *link) next() ([]byte, error) {
 	return p, nil
 }
 
-// watch sends a ping if the server has been silent for the duration quiet. If the server has not
-// answered an earlier ping for as long, watch returns false. Otherwise it returns when to call
-// watch again.
+// watch sends a ping if the server has been silent for the duration quiet. If the server has then
+// been silent for as long again, watch returns false. Otherwise it returns how long to wait before
+// the next call of watch.
 func (l *link) watch(now time.Time, quiet time.Duration) (alive bool, next time.Duration) {
 	silent := now.Sub(time.Unix(0, l.heard.Load()))
 	switch {

@@ -104,7 +104,7 @@ func TestPageWorksWithoutWebSockets(t *testing.T) {
 	wantSaid(t, p, said...)
 }
 
-// A page of another origin uses the client with tokens that expire, and is told of a ban.
+// A page of another origin uses the client with tokens that expire. The client reports a ban.
 func TestClientOfAnotherOriginWorksWithoutWebSockets(t *testing.T) {
 	t.Parallel()
 	var g *gateway

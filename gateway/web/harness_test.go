@@ -112,7 +112,7 @@ var until = natstest.Eventually
 type speaker struct {
 	t    *testing.T
 	conn *websocket.Conn
-	id   int // also of the message's key: each speaker is another sender
+	id   int // of the newest command; the key of its message contains the same number
 }
 
 func (g *gateway) speaker(t *testing.T, room, name string) *speaker {

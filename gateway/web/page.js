@@ -1,7 +1,7 @@
 // page.js: the chat page. It connects the parts. start.js makes the connection, timeline.js shows
-// the messages, rooms.js the rooms, and people.js the people. words.js has the texts. Two files
-// are loaded later: welcome.js, which helps at the first visit, behind everything else, and
-// moderate.js, which has the menus, when the first one opens.
+// the messages, rooms.js the rooms, and people.js the people. words.js has the texts. Two files are
+// loaded later. welcome.js, which helps a new visitor, is loaded after everything else.
+// moderate.js, which has the menus, is loaded when the reader opens the first menu.
 
 import { Announcer, People, face } from "./people.js";
 import { Rooms, roomName } from "./rooms.js";

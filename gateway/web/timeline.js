@@ -220,7 +220,7 @@ export class Timeline {
     if (!this.#live) return;
     this.#queue.push(item);
     // A timer, because animation frames stop while the page is hidden. The first item appears at
-    // once. Those that follow closely share a flush, because each one lays out the page.
+    // once. Items that follow closely share one flush, because each flush lays out the page again.
     this.#due ||= setTimeout(() => {
       this.#due = 0;
       this.#flushed = performance.now();

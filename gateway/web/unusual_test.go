@@ -27,7 +27,8 @@ func TestReaderSeesThatOlderMessagesAreLoading(t *testing.T) {
 	p.shows("message 199")
 	first := eval[int](p, `document.querySelector("#log > li").event.seq`)
 	g.cmd.Process.Signal(syscall.SIGSTOP) // the connection stays, but no answer comes
-	// The page may just scroll to its newest message, so the reader scrolls until it works.
+	// The page may scroll to its newest message at this moment, so the reader scrolls again and
+	// again.
 	p.wait(`(document.querySelector("#scroll").scrollTop = 0, document.querySelector("#top").textContent === "Loading older messages…")`)
 	inView := `((el, scroll) => el.getBoundingClientRect().bottom > scroll.top && el.getBoundingClientRect().top < scroll.bottom)`
 	for _, el := range []string{"#top", "#log > li"} {

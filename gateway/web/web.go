@@ -79,8 +79,9 @@ func New() *Handler {
 }
 
 // needless matches what only the readers of the source need: indentation, comments on lines of
-// their own, and comments at the end of a line. The latter may contain no quote and no slash, so
-// that no string and no regular expression matches. No file has a string of several lines.
+// their own, and comments at the end of a line. A comment at the end of a line matches only if it
+// contains no quote and no slash. Otherwise a part of a string or of a regular expression could
+// match. No file has a string of several lines.
 var needless = regexp.MustCompile("(?m)^[ \\t]*(?://.*|/\\*(?s:.*?)\\*/)|^[ \\t]+|[ \\t]+// [^\\n\"'`/]*$")
 
 // squeeze removes what a browser does not need. The lines keep their numbers.

@@ -181,8 +181,8 @@ func TestPageFindsItsFilesBelowAnyPath(t *testing.T) {
 	}
 }
 
-// Nor do they contain inline scripts or styles, which the policy refuses. Without this test, a
-// mistake would show only in a user's console.
+// The files contain no inline scripts or styles either, because the policy refuses them. Without
+// this test, a mistake would show only in a user's console.
 func TestFilesLoadNothingFromOtherServers(t *testing.T) {
 	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|<style|\sstyle=|\son[a-z]+=|javascript:`)
 	markup := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function`)

@@ -1,6 +1,6 @@
 // events.js: a connection over plain HTTP, for networks in which no WebSocket opens. room.js loads
-// this file when it needs it, and uses the class as it uses a WebSocket: the rooms come as one
-// stream of Server-Sent Events, and each command is a request.
+// this file when it needs it, and uses the class like a WebSocket. The events of all rooms come as
+// one stream of Server-Sent Events, and each command is an HTTP request.
 
 const QUIET = 2_000; // ms without a byte, after which a ping opens the stream again
 const FIRST = 10_000; // ms until the next attempt to open a WebSocket; doubles each time
@@ -96,7 +96,7 @@ export class EventsSocket {
     this.#tell({ id, ok: { room } });
   }
 
-  /** The next byte of the stream answers. If none comes, another stream opens. */
+  /** The next byte of the stream is the answer. If none comes, the client opens another stream. */
   #ping(id) {
     if (!this.#rooms.size) return this.#request("members", { room: "_" }, id); // any answer shows that the server is there
     const before = this.#heard;
@@ -181,7 +181,7 @@ export class EventsSocket {
     if (this.#renewal && this.#stream && code > 4000 && !(code in REFUSALS)) return this.#unrenewed(reason);
     if (!(code in REFUSALS)) return this.#end(code ?? 1006, reason);
     this.#next = undefined;
-    if (this.#you === undefined) { // the connection works, but no stream has begun: room.js joins the rooms, and learns of the refusals
+    if (this.#you === undefined) { // the connection works, but no stream has begun: after this hello, room.js joins the rooms and gets the refusals
       this.#you = "";
       this.#tell({ hello: { you: { id: "" }, resume: this.#resume, time: new Date().toISOString() } });
     }
@@ -238,7 +238,7 @@ export class EventsSocket {
 
   #joined(room, place, { ok }) {
     const last = /^last=(\d+)/.exec(place.from)?.[1];
-    if (!place.id && last) place.id = `${ok.epoch}-${Math.max(0, ok.seq - last)}`; // the same last could skip events next time
+    if (!place.id && last) place.id = `${ok.epoch}-${Math.max(0, ok.seq - last)}`; // asking for the last N again could skip events
     place.head = ok.seq;
     for (const id of this.#answered(room)) this.#tell({ id, ok });
     if ([...this.#rooms.values()].some((other) => other.in !== place.in)) this.#change();
@@ -272,7 +272,7 @@ export class EventsSocket {
     this.#retry = setTimeout(async () => { await this.#better() || this.#try(Math.min(MOST, 2 * ms)); }, ms * (0.8 + 0.4 * Math.random()));
   }
 
-  /** Tries a WebSocket. If the server sends a frame on it, hands it over between two requests, and resolves with true. */
+  /** Tries a WebSocket. If a frame arrives, passes the WebSocket to onbetter when no request is open, and resolves with true. */
   #better() {
     const url = new URL(this.#url), offers = this.#resume && !this.#token ? [this.#protocols[0], `resume.${this.#resume}`] : this.#protocols;
     if (this.#you) url.searchParams.delete("ticket"); // it is good only once

@@ -4,7 +4,7 @@ import { mock, test } from "node:test";
 import { at, server, soon, tick } from "./scripted.js";
 import "./events.js"; // otherwise the first test waits for it
 
-/** A network that refuses WebSockets. Requests are in asked, the newest stream is stream. The first one is opened, or refused for good. */
+/** A network that refuses WebSockets. Requests are in asked, the newest stream is stream. The first stream is opened, or refused for good. */
 async function blocked({ room = "lobby", refusal, ...options } = {}) {
   const w = { asked: [], streams: [] };
   mock.method(globalThis, "fetch", (url, { method = "GET", headers, body, signal }) => new Promise((resolve, reject) => {

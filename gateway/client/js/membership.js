@@ -1,6 +1,6 @@
 // membership.js: a room that we are in. It reports the room's events in order, sends our messages
-// one after the other, and keeps the list of members. It sends over its connection, which passes
-// it the room's frames.
+// one after the other, and keeps the list of members. The connection sends its commands, and passes
+// it the frames of the room.
 
 import { CLOSES, Emitter, Message, contentOf, failure, now } from "./message.js";
 
@@ -18,8 +18,9 @@ export class Room extends Emitter {
   state = "joining";
   error = null;
 
-  // _seq, _at and _epoch are those of the last reported event; undefined = none, so a new connection asks
-  // for #from. A close up to _head was before our join. The replay ends at _until.
+  // _seq, _at and _epoch are those of the last reported event; undefined = there was none, and the
+  // next join sends #from. A close with a seq up to _head was undone before our join. The last
+  // event of the replay has the seq _until.
   _seq; _at; _epoch; _head = 0; _until = 0; #from; #busy = null; #timer = 0; #typed = -Infinity; #replay = null;
   #people = { count: 0, list: [], more: false }; #watched = false; #asking = 0; #asked = -Infinity; #due = 0; #moved = false; #connection;
 
@@ -123,7 +124,7 @@ export class Room extends Emitter {
     });
   }
 
-  /** The events from now on. It ends when we leave the room or close the connection, and throws when the server ends either. */
+  /** The events from now on. The loop ends when we leave the room or close the connection, and throws when the server ends the membership or the connection. */
   async *[Symbol.asyncIterator]() {
     const queue = [], c = this.#connection;
     let wake, end = this.state === "left", error = this.error;
@@ -164,12 +165,13 @@ export class Room extends Emitter {
       }
       if (error) return this.#refused(error);
       if (!resumed && (!ok.seq || !Object.keys(from).length)) Object.assign(this, { _seq: ok.seq, _at: ok.at, _epoch: ok.epoch });
-      // If the connection ends before the replay begins, the same last could skip events next time.
+      // If the connection ends before the replay begins, the next join must not ask for the last N again: it could skip events.
       else if (!resumed && from.last) this.#from = { since: Math.max(0, ok.seq - from.last), epoch: ok.epoch };
-      // Otherwise keep the old epoch until the gap of a reset arrives. If the connection ends before that, the next join must name it.
+      // Otherwise keep the old epoch until the gap of a reset arrives. If the connection ends
+      // before that, the next join must name the old epoch.
       if (!this._seq || !this._epoch) this._epoch = ok.epoch;
       this._head = ok.seq;
-      this._until = !resumed && from.after ? 0 : ok.seq; // perhaps no event is newer than the time
+      this._until = !resumed && from.after ? 0 : ok.seq; // after a time there may be no event to replay
       this.#replay = { events: 0, resumed, exact: true };
       this.#enter("joined", ok);
       this.#asked = -Infinity;

@@ -3,7 +3,8 @@
 
 export const now = () => performance.now(); // ms; nobody sets this clock
 
-// The names of close codes after which the client does not reconnect. They are codes of errors.
+// The names of close codes. They are also codes of errors. After these codes the client does not
+// reconnect, except after 4003.
 export const CLOSES = {
   1000: "normal", 1002: "protocol", 1003: "unsupported", 1007: "invalid_data", 1008: "policy", 1009: "too_big", 4003: "token_expired",
   4100: "room_closed", 4101: "kicked", 4102: "banned", 4103: "bad_token", 4105: "flood", 4106: "forbidden", 4107: "no_token",
@@ -21,7 +22,7 @@ export const failure = (code, message, more) => new RoomcastError({ code, messag
 export class Emitter {
   #listeners = new Map();
 
-  /** Calls listener for each event of a type, until the function that it returns is called. */
+  /** Calls listener for each event of a type. Returns a function that stops this. */
   on(type, listener) {
     if (!this.#listeners.has(type)) this.#listeners.set(type, new Set());
     this.#listeners.get(type).add(listener);

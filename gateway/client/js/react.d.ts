@@ -1,7 +1,7 @@
 // The types of @roomcast/client/react.
 import type { Connection, ConnectionState, Event, From, Identity, Members, Message, Options, Room, RoomcastError, RoomState } from "@roomcast/client";
 
-/** Opens a connection, which closes with the component. With a connection that the app has opened: its state. */
+/** Opens a connection, and closes it with the component. If the app passes a Connection of its own, returns only the state of that connection. */
 export function useConnection(options?: Options | string | URL | Connection): {
   /** null until the component is mounted. */
   readonly connection: Connection | null;
@@ -11,7 +11,7 @@ export function useConnection(options?: Options | string | URL | Connection): {
   readonly error: RoomcastError | null;
 };
 
-/** Joins a room. It leaves the room when no component uses it any more. The options count when the room is joined first. */
+/** Joins a room. It leaves the room when no component uses it any more. The options count only at the first join. */
 export function useRoom<D = unknown>(connection: Connection | null, name: string, options?: From & {
   /** The number of newest events to show; default 500. */
   limit?: number;

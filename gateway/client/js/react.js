@@ -59,7 +59,7 @@ function release(view) {
 const useView = (view, otherwise) => useSyncExternalStore(view?.subscribe ?? idle, view?.get ?? (() => otherwise), () => otherwise);
 const idle = () => () => {};
 
-/** Opens a connection, which closes with the component; or returns the state of one that the app has opened. */
+/** Opens a connection, and closes it with the component. If the app passes a Connection of its own, returns only its state. */
 export function useConnection(options) {
   const [view, setView] = useState(null);
   const given = options instanceof Connection ? options : null;

@@ -32,7 +32,7 @@ export interface Event<D = unknown> {
   until?: string;
   /** The time in which a member may say one message, in a slow room. */
   every?: string;
-  /** The first event of an epoch has it. */
+  /** Only on the first event of an epoch. */
   epoch?: string;
   /** The seq of the event that an act changes. */
   of?: number;
@@ -44,7 +44,7 @@ export interface Event<D = unknown> {
   replay?: true;
 }
 
-/** The content of a message: text, data or bin. With a key of its own, the app may send the message twice; it is stored once. */
+/** The content of a message: text, data or bin. If the app gives a key, it may send the message twice; the server stores it once. */
 export type Content<D = unknown> =
   | { text: string; type?: string; key?: string; /** A person typed it, so a close word counts. */ line?: boolean }
   | { data: D; type?: string; key?: string }
@@ -62,7 +62,7 @@ export interface Message {
   readonly at?: string;
   /** Milliseconds from the first time that it was sent to the ack. */
   readonly took?: number;
-  /** Once failed. Code "uncertain": nobody can tell whether it was stored; retry() sends it again. */
+  /** Once failed. Code "uncertain": the client cannot know whether it was stored; retry() sends it again. */
   readonly error?: RoomcastError;
   /** Whether the storage has it; missing without a storage. */
   readonly stored?: boolean;
@@ -81,7 +81,7 @@ export class RoomcastError extends Error {
   readonly close?: number;
 }
 
-/** Where a replay begins: after the event with the number since, which had this epoch and time; with the newest last; after a time. */
+/** Where a replay begins: after the event with the seq since, whose epoch and time are epoch and at; or with the newest events, as many as last; or after a time. */
 export interface From {
   since?: number;
   epoch?: string;
@@ -96,7 +96,7 @@ export interface Page<D = unknown> {
   events: Event<D>[];
   /** There are more events in the direction of reading. */
   more: boolean;
-  /** Of the room's newest event. */
+  /** The seq of the room's newest event. */
   seq: number;
   epoch: string;
   gap?: Gap;
@@ -113,7 +113,7 @@ export interface Gap {
   seq?: number;
 }
 
-/** The members of a room. A room of more than 200 people names only some of them; more tells that. */
+/** The members of a room. In a room of more than 200 people, list has only some of them, and more is true. */
 export interface Members {
   readonly count: number;
   /** sessions: how many sessions the person has in the room, when the list was read. */
@@ -131,7 +131,7 @@ export type ConnectionState = "connecting" | "open" | "waiting" | "closed";
 export type RoomState = "joining" | "joined" | "refused" | "left";
 
 export interface ConnectionEvents {
-  /** "waiting" reconnects after ms; code and reason tell why the last connection ended. */
+  /** In the state "waiting", the client reconnects after ms. code and reason say why the last connection ended. */
   state: { state: ConnectionState; code?: number; reason?: string; ms?: number };
   /** The client has stopped trying: the server's answer would be the same. reconnect() tries again. */
   fatal: RoomcastError;
@@ -147,8 +147,8 @@ export interface RoomEvents<D = unknown> {
   /** One of our messages was made, stored or refused. */
   message: Message;
   /**
-   * Once joined: seq and epoch are of the room's newest event, rights are ours, such as "read say". muted
-   * tells that a moderator has muted us, until the end of the mute if it has one.
+   * Once joined: seq and epoch are those of the room's newest event, and rights are ours, such as "read say".
+   * If a moderator has muted us, muted is true, and until is the end of the mute if it has one.
    */
   state: { state: RoomState; error?: RoomcastError; seq?: number; epoch?: string; rights?: string; muted?: boolean; until?: string };
   /** The server does not store a message yet, because we are too fast or it has too much to do. The client sends it again. */
@@ -164,7 +164,7 @@ export interface RoomEvents<D = unknown> {
   signal: Signal;
 }
 
-/** A place for records, such as a database. Keys begin with the prefix that load is given. */
+/** A place for records, such as a database. load returns the records whose keys begin with the prefix. */
 export interface Store {
   load(prefix: string): Iterable<readonly [string, string]> | Promise<Iterable<readonly [string, string]>>;
   put(key: string, text: string): unknown;
@@ -188,13 +188,13 @@ export type WebSocketClass = new (url: string, protocols?: string | string[]) =>
 };
 
 export interface Options {
-  /** Of the server, which may be below a path, or of a room; default: the server of this file, or of the page. */
+  /** The URL of the server, which may have a path, or of a room. Default: the server of this file, otherwise that of the page. */
   url?: string | URL;
-  /** Shown to others. */
+  /** The name that others see. */
   name?: string;
-  /** A function is called before every connection, and before the token expires. An error with final: true, or no token, ends the attempts. */
+  /** A token, or a function that returns one. The client calls it before every connection, and before the token expires. It stops trying if the function returns no token, or throws an error with final: true. */
   token?: string | (() => string | null | undefined | Promise<string | null | undefined>);
-  /** A string opens the first connection. A function is called when the client needs a ticket, and before the session expires, as with token. */
+  /** A ticket for the first connection, or a function that returns one. The client calls it when it needs a ticket, and before the session expires. */
   ticket?: string | (() => string | null | undefined | Promise<string | null | undefined>);
   /** The resume string of an earlier session, to be the same sender. */
   resume?: string;
@@ -202,7 +202,7 @@ export interface Options {
   storage?: WebStorage | Store | null;
   /** Milliseconds to wait for an answer before the connection counts as lost; default 15000. */
   timeout?: number;
-  /** For environments without a global one. */
+  /** The class to use where there is no global WebSocket. */
   WebSocket?: WebSocketClass;
 }
 
@@ -221,9 +221,9 @@ export class Connection {
   readonly rooms: Room[];
   /** Our messages that are not answered yet, in all rooms; after a reload also of rooms that are not joined. */
   readonly pending: Message[];
-  /** Calls listener for each event, until the returned function is called. */
+  /** Calls listener for each event. Returns a function that stops this. */
   on<T extends keyof ConnectionEvents>(type: T, listener: (detail: ConnectionEvents[T]) => void): () => void;
-  /** The room of that name, which it joins; by default the one in the URL. from counts when the room is joined first. */
+  /** Joins a room and returns it; by default the one in the URL. from counts only at the first join. */
   room<D = unknown>(name?: string, from?: From): Room<D>;
   /** Resolves when the connection is open; rejects when it is closed. */
   ready(): Promise<void>;
@@ -231,7 +231,7 @@ export class Connection {
   ask<T = unknown>(verb: string, body: object): Promise<T>;
   /** Connects now: after close() or fatal, instead of waiting, or again under another name. */
   reconnect(): Promise<void>;
-  /** Closes the connection. Waiting messages wait for reconnect(), or fail with discard. */
+  /** Closes the connection. Waiting messages are sent after reconnect(); with discard they fail. */
   close(options?: { discard?: boolean }): void;
 }
 
@@ -242,7 +242,7 @@ export class Room<D = unknown> implements AsyncIterable<Event<D>> {
   readonly state: RoomState;
   /** Why we are not in the room, in the state "refused". */
   readonly error: RoomcastError | null;
-  /** Of the newest event that was shown. */
+  /** The seq of the newest reported event. */
   readonly seq: number;
   /** The members. The first use asks the server; the event "members" reports changes. */
   readonly members: Members;
@@ -251,7 +251,7 @@ export class Room<D = unknown> implements AsyncIterable<Event<D>> {
   on<T extends keyof RoomEvents<D>>(type: T, listener: (detail: RoomEvents<D>[T]) => void): () => void;
   /** Sends a message now or as soon as possible. Resolves with its seq when it is stored. */
   say(content: string | Content<D>): Promise<number>;
-  /** Like say, but returns the message, which tells its state. */
+  /** Like say, but returns the message, which has a state. */
   send(content: string | Content<D>): Message;
   /** Sends a failed message again, under its old key. */
   retry(message: Message): Message;
@@ -269,7 +269,7 @@ export class Room<D = unknown> implements AsyncIterable<Event<D>> {
   join(): void;
   /** Leaves the room. Its waiting messages fail. */
   leave(): void;
-  /** Resolves when we are in the room; rejects when that is refused. */
+  /** Resolves when we are in the room; rejects when the join is refused. */
   ready(): Promise<this>;
   [Symbol.asyncIterator](): AsyncGenerator<Event<D>, void, void>;
 }

@@ -22,8 +22,8 @@ export { RoomcastError, indexedDBStore } from "./message.js";
 const PROTOCOL = "roomcast.v1";
 const HOME = /^https?:[^?#]*\/room\.js([?#]|$)/.test(import.meta.url) ? new URL("ws", import.meta.url) : "/ws";
 
-// The refusal of a message in flight when such a code ends the connection. The message was the
-// cause, so the client does not send it again.
+// If the server closes the connection with such a code, the message in flight was the cause. The
+// message fails with this error code, and the client does not send it again.
 const CAUSES = { 1000: "closed_by_word", 1002: "bad_request", 1003: "unsupported", 1007: "bad_request", 1008: "forbidden", 1009: "too_large" };
 const BACKOFF = { first: 500, most: 20_000, stable: 5_000 }; // ms
 const IDLE = 25_000; // ms without a frame, after which the client sends a ping
@@ -75,7 +75,7 @@ export class Connection extends Emitter {
     queueMicrotask(() => { if (turn === this.#turn) this.reconnect(); });
   }
 
-  /** Joins a room and returns it; by default the one in the URL. From has an effect only at the first join. */
+  /** Joins a room and returns it; by default the one in the URL. The argument from counts only at the first join. */
   room(name = this.#home.room, from = name === this.#home.room ? this.#home : {}) {
     if (!name) throw new TypeError("give room() a name");
     let room = this.#rooms.get(name);
@@ -108,7 +108,7 @@ export class Connection extends Emitter {
     });
   }
 
-  /** Connects now: after close(), instead of waiting, or again with another name. */
+  /** Connects now. Call it after close(), to end a wait, or to connect with another name. */
   async reconnect() {
     this.#drop();
     const turn = ++this.#turn;
@@ -132,7 +132,7 @@ export class Connection extends Emitter {
       if (this.name || this.you?.name) url.searchParams.set("name", this.name); // an empty name removes that of an earlier session
       token = token && given;
       if (given && !token) url.searchParams.set("ticket", given);
-      // Logs keep URLs, so a credential travels as a subprotocol that is never chosen, or in the first frame.
+      // Servers log URLs. So the resume string is offered as a subprotocol, which the server never chooses, and a token is sent in the first frame.
       const offers = this.resume && !token ? [PROTOCOL, "resume." + this.resume] : [PROTOCOL];
       const ws = Events ? new Events(url.href, offers, Socket, () => this.rooms.filter((r) => r.state === "joining").map((r) => r._where)) : new Socket(url.href, offers);
       this.#http = !!Events;
@@ -144,7 +144,7 @@ export class Connection extends Emitter {
         this.#attach(better);
         for (const frame of frames) this.#receive(frame);
       };
-      // A server that needs a token waits for it, but says so at once after another command.
+      // A server that needs a token waits for it. If we have no token, a ping makes the server refuse at once.
       if (token || !Events) ws.onopen = () => ws.send(JSON.stringify(token ? { auth: { token } } : { ping: {} }));
       this.#attach(ws);
     } catch (err) {
@@ -154,7 +154,7 @@ export class Connection extends Emitter {
     this.#expect();
   }
 
-  /** Closes the connection. Waiting messages wait for reconnect(), or fail with discard. */
+  /** Closes the connection. Waiting messages are sent after reconnect(); with discard they fail. */
   close({ discard = false } = {}) {
     this.#drop();
     this.#mute();
@@ -163,7 +163,7 @@ export class Connection extends Emitter {
     if (discard) for (const message of this.pending) this._settle(message, failure("closed", "the connection was closed before the message was sent"));
   }
 
-  // The methods below run to completion between two frames.
+  // No frame is handled while one of the methods below runs.
 
   #attach(ws) {
     this.#ws = ws;
@@ -253,7 +253,7 @@ export class Connection extends Emitter {
     this.#probing = true;
   }
 
-  /** Sets the time limit for the next frame. When it ends, a connection that owes an answer is dropped, and any other gets a ping. */
+  /** Sets the time limit for the next frame. After that, the client drops a connection on which an answer is missing, and pings any other. */
   #expect(ms = this.#options.timeout ?? 15_000) {
     if (this.#probing) return;
     clearTimeout(this.#watch);

@@ -35,8 +35,8 @@ def connect(
 
     url: address of a gateway, such as ws://127.0.0.1:8000, or a list, which the client tries in turn.
     token: a JSON Web Token, or a coroutine function that returns a fresh token. The client calls it
-        for each connection and before the token expires. If the function returns a token again that
-        the server has twice called expired, the client ends.
+        for each connection and before the token expires. If the server has twice called a token
+        expired, and the function returns the same token again, the client ends.
     ticket: a ticket of a user, or a coroutine function that returns a new one. The client calls it
         for its first connection, before the session ends, and after the server has refused the
         ticket or the resume string. Every other connection presents the session's resume string.
@@ -58,8 +58,8 @@ def connect(
 class Client:
     """The session of one sender, over one connection after the other. Make it with connect.
 
-    When a connection breaks, the client connects again, unless the close code forbids it. If it
-    does, every call and every iteration ends with Closed. A client belongs to one event loop.
+    When a connection breaks, the client connects again, unless the close code forbids that. Then
+    every call and every iteration ends with Closed. A client belongs to one event loop.
     """
 
     def __init__(

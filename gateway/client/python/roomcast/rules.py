@@ -32,7 +32,7 @@ def backoff(failures: int, low: float, high: float) -> float:
 def encode(id: int, verb: str, fields: Frame) -> bytes:
     """The frame of a command. It raises TypeError or ValueError if a field cannot be encoded as JSON."""
     text = json.dumps({"id": id, verb: fields}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode()  # raises for lone surrogates: here, so that the caller gets the error
+    return text.encode()  # a lone surrogate raises an error here, so that the caller gets it
 
 
 class Call:
@@ -274,7 +274,7 @@ class State:
         self.rooms.clear()
 
     def due(self, now: float) -> tuple[list[bytes], float]:
-        """The frames to send now, and how many seconds later to call due again. It raises Silent."""
+        """The frames to send now, and how many seconds later to call due again. It raises Silent if an answer is overdue."""
         frames: list[bytes] = []
         waits = [self.heard + self.quiet - now]
         if self.ping is None and waits[0] <= 0:

@@ -112,7 +112,7 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
             with self.assertRaises(roomcast.Closed):
                 await b.say("no longer here")
 
-    async def test_what_is_not_json_is_refused_at_once_and_blocks_nothing(self) -> None:
+    async def test_content_that_is_not_json_is_refused_at_once_and_blocks_nothing(self) -> None:
         g = self.gateway()
         async with roomcast.connect(g.url) as c:
             room = await c.join("lobby")
@@ -192,7 +192,7 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await asyncio.wait_for(texts(room, 2), LIMIT), ["before", "meanwhile"])
             await asyncio.wait_for(room.say("after"), LIMIT)
 
-    async def test_a_closed_room_ends_the_iteration_and_what_waits(self) -> None:
+    async def test_a_close_ends_the_iteration_and_the_waiting_calls(self) -> None:
         g = self.gateway("--guest-rights", "read say moderate")
         async with roomcast.connect(g.url) as c:
             room = await c.join("lobby")
