@@ -143,9 +143,8 @@ func (a *application) seq(room proto.Room) uint64 {
 	return a.seqs[room]
 }
 
-// countMembers waits until the application has been told that the census room has want people, but
-// at most for showTime. Then it writes the number that the application has received into the
-// history.
+// countMembers waits, at most for showTime, until the newest event says that the census room has
+// want people. Then it writes the number in the newest event into the history.
 func (a *application) countMembers(ctx context.Context, want int) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()

@@ -86,14 +86,14 @@ func (list losses) era(t int64) (n int) {
 // sameEra reports whether the seqs of events at two times can be compared.
 func (list losses) sameEra(a, b int64) bool { return list.era(a) == list.era(b) && list.era(a) >= 0 }
 
-// lacked reports whether the log may have had no event from seq from to seq to at time t. This is
-// so if it has none of them now, or if a fault after t may have replaced them.
+// lacked reports whether the log may have had none of the events from, from+1, …, to at time t.
+// This is so if the log has none of them now, or if a fault after t may have replaced them.
 func (list losses) lacked(l *log, from, to uint64, t int64) bool {
 	return l.lacks(from, to) || list.after(t, history.LossEnd, history.LossAll)
 }
 
-// mayLack reports whether faults explain that a page which was read at t lacks the events from seq
-// from to seq to.
+// mayLack reports whether faults explain that a page lacks the events from, from+1, …, to. The page
+// was read at time t.
 func (list losses) mayLack(l *log, from, to uint64, t int64) bool {
 	any := []history.Loss{history.LossEnd, history.LossAll, history.LossHole, history.LossStart}
 	return list.lacked(l, from, to, t) && list.between(0, t, any...) || list.between(0, t, history.LossEnd, history.LossAll, history.LossShown)

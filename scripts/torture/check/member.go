@@ -167,8 +167,8 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 }
 
 // calm checks that every connected member has received every acknowledged event. It runs after a
-// time without messages, and before the next messages, because they would show the gateways that
-// they have missed some.
+// time without messages. It must run before the next messages, because those show the gateways that
+// they have missed an event.
 func (c *checker) calm() {
 	for p, m := range c.cursors {
 		if l := c.room(p.room); m.state == in && m.have < l.acked && c.losses.era(math.MaxInt64) == l.era {

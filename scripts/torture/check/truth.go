@@ -61,7 +61,7 @@ func (l *log) at(seq uint64) (event, bool) {
 	return e, e != event{}
 }
 
-// lacks reports whether the log has no event from seq from to seq to.
+// lacks reports whether the log has none of the events from, from+1, …, to.
 func (l *log) lacks(from, to uint64) bool {
 	for seq := from; seq <= min(to, l.head()); seq++ {
 		if _, ok := l.at(seq); ok {

@@ -46,7 +46,7 @@ const (
 	App Op = "app" // Seq, Key, Kind, Sender, At, Body: an application received an event
 
 	Page     Op = "page"      // Link, From, To, Why: page number Link was read, since From or before To; Why is the reason of its gap
-	PageRecv Op = "page recv" // Link and, as Recv, an event of page Link
+	PageRecv Op = "page recv" // Link, and the fields of Recv: an event of page number Link
 	Count    Op = "count"     // Count: the client asked how many members the room has
 	Told     Op = "told"      // Link, Count: a notice of a join or a leave named the number of members
 
@@ -80,10 +80,10 @@ const (
 	LossHole  Loss = "hole"  // single records; a gap announces this loss
 	LossStart Loss = "start" // the oldest records; a gap announces this loss
 	LossAll   Loss = "all"   // all records; a new epoch announces this loss
-	// LossLast is the newest record of a log, if the witness (the stored position of the log's end)
-	// was lost with it, or did not include that record yet. Then roomsvc does not notice the loss,
-	// and the epoch does not change. Only a client that resumes with the time of the lost record
-	// receives a reset.
+	// LossLast is the newest record of a log, lost in a way that roomsvc cannot notice. Either the
+	// witness (the stored position of the log's end) was lost too, or it did not include that
+	// record yet. The epoch does not change. Only a client that resumes with the time of the lost
+	// record receives a reset.
 	LossLast Loss = "last"
 )
 

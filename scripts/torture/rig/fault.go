@@ -89,8 +89,7 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 		if err := p.emptyDisk(); err != nil {
 			return err
 		}
-		// Start the server again, because after an I/O error it does not write to the stream until
-		// then.
+		// After an I/O error, the server does not write to the stream until it is started again.
 		p.stop()
 	}
 	for _, p := range targets {
