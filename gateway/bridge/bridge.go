@@ -9,9 +9,9 @@
 // cannot change the log. But it can name any sender in a new message, because roomsvc trusts
 // gateways.
 //
-// The same subjects also work without separate accounts, with one exception: then the gateways
-// read the log over $JS.API. instead of room.js. The answer of roomsvc that contains the signing
-// keys also says which of the two to use.
+// If NATS has no separate accounts, the same subjects work, with one exception: gateways then read
+// the log over $JS.API. instead of room.js. roomsvc says which of the two to use, in the answer
+// that contains the signing keys.
 package bridge
 
 import (

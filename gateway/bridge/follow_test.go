@@ -200,7 +200,7 @@ func TestAnotherEpochIsAnnounced(t *testing.T) {
 	a.seesThese(t, old.Name, "gap 4-0 reset", "1", "2", "3", "4")
 }
 
-// A stream that has lost its end assigns seqs again that members have already received.
+// After the stream has lost its end, new records get seqs that members have already received.
 func TestLossOfTheLogsEndIsAnnounced(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
@@ -289,7 +289,7 @@ func roomSubscriptions(t *testing.T, s *historytest.Server) (n int) {
 }
 
 // besideRoomsvc is the carrier of a gateway whose room service runs in the same process, so that
-// records do not come over NATS. The test says nothing over it.
+// records do not come over NATS. The test sends no messages.
 type besideRoomsvc struct{ feeds *follow.Feeds }
 
 func (c *besideRoomsvc) Records(feeds *follow.Feeds)                   { c.feeds = feeds }

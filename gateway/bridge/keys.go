@@ -36,9 +36,10 @@ type keyring struct {
 	said     string // the last error that was logged
 }
 
-// RefreshKeys requests the signing keys, because a string names an unknown key. Then it calls
-// done from another goroutine. The error is not nil if roomsvc did not answer. RefreshKeys sends
-// at most one request in each keysPause, even if many strings name invented keys.
+// RefreshKeys is called when a resume string or a ticket names an unknown key. It requests the
+// signing keys, and then calls done from another goroutine. The error is not nil if roomsvc did not
+// answer. RefreshKeys sends at most one request in each keysPause, even if clients invent many
+// names of keys.
 func (b *Bridge) RefreshKeys(done func(error)) {
 	select {
 	case b.keyAsks <- done:

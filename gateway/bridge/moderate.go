@@ -9,10 +9,10 @@ import (
 	"roomcast/proto"
 )
 
-// Moderate sends an act to the room's owner. With a kick it says whether the member is in the room,
-// because owners do not know the members. The owner refuses the kick of an absent member, unless it
-// has stored the kick before. If the gateways do not answer, or list only some of the members, the
-// member counts as present.
+// Moderate sends an act to the room's owner. Owners do not know the members of rooms. So with a
+// kick, Moderate says whether the member is in the room. The owner refuses the kick of an absent
+// member, unless the kick is a resend of a stored one. If the gateways do not answer, or list only
+// some of the members, the member counts as present.
 func (b *Bridge) Moderate(s publish.Say, done func(proto.Reply)) {
 	if s.Act != proto.ActKick {
 		b.Say(s, done)

@@ -133,9 +133,9 @@ func (c *checker) checkAgain(names []proto.Room) {
 	}
 }
 
-// compared handles the head of a room that some replica has returned. If the feed has already
-// delivered a later record, then either the replica is behind, or the log has lost its end.
-// Reading the log from its leader decides between the two.
+// compared handles the head that some replica has returned for a room. If the feed has already
+// delivered a later record, there are two possible causes: the replica is behind, or the log has
+// lost its end. The feed reads the log from its leader to find out.
 func (c *checker) compared(name proto.Room, head history.Head) {
 	r := c.rooms.get(name)
 	if r == nil || !r.live {

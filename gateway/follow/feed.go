@@ -253,9 +253,9 @@ func (f *feed) arrived(m *nats.Msg) {
 	}
 }
 
-// republished reports whether the stream has republished m from the log of the room that m's
-// subject names. If not, m may be a record of another room. A client can request such a record
-// from the stream and name this room's subject for the reply.
+// republished reports whether the stream has republished m from the log of the room in m's subject.
+// A client can make the stream send other records to this subject: it requests a record of another
+// room, and names this subject for the reply.
 func republished(m *nats.Msg) bool {
 	stored, ok := strings.CutPrefix(m.Header.Get("Nats-Subject"), prefixLog)
 	return ok && stored == m.Subject[len(prefixOut):]
@@ -283,8 +283,8 @@ func (f *feed) record(r *room, m *nats.Msg) {
 	f.take(r, rec)
 }
 
-// recordBytes is the smallest weight of a record in records. The weight bounds how many records
-// wait.
+// The records that wait for the feed are bounded in bytes. recordBytes is the least that a record
+// counts, so that their number is bounded too.
 const recordBytes = 1 << 10
 
 // receive accepts a record. Any goroutine may call it.

@@ -44,7 +44,7 @@ type Delivery struct {
 	Stamp  string
 	Text   proto.Span // where the content is in JSON
 	JSON   []byte
-	Origin string              // the session that sent a signal, which must not receive it
+	Origin string              // the session that sent a signal; it must not receive the signal
 	Limits *proto.Restrictions // the room's restrictions after a numbered delivery or a gap; nil = none
 	Gap    *proto.Gap          // the missing events that JSON announces; nil if the delivery is not a gap
 	Lost   *proto.Refusal      // if not nil, this is the last delivery of the room, and Lost is the reason
@@ -103,8 +103,8 @@ func New(cfg Config, ephemeral chan *nats.Msg) *Feeds {
 // Stats returns the counters of all feeds.
 func (fs *Feeds) Stats() *Stats { return fs.stats }
 
-// Run runs the feeds, with the connection nc, until ctx ends. Then it calls ready with an error
-// for followers that still wait for a room.
+// Run runs the feeds, with the connection nc, until ctx ends. Then each call of Follow that still
+// waits for a room's head fails: its function ready gets an error.
 func (fs *Feeds) Run(ctx context.Context, nc *nats.Conn) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, f := range fs.feeds {

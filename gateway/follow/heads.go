@@ -94,9 +94,8 @@ func (h *heads) opened(r *room, head history.Head, err error) {
 	}
 	if err != nil {
 		h.log.Warn("read head of room", "room", r.name.String(), "error", err)
-		// Do not refuse the waiting clients yet. NATS may be slow because there are many
-		// clients, and a refused client would soon come back and cause even more work than a
-		// waiting one.
+		// Do not refuse the waiting clients yet. NATS may be slow because there are many clients. A
+		// refused client would soon come back, which causes even more work than waiting.
 		if r.opens++; r.opens < maxOpens && len(r.waiting) > 0 && errors.Is(err, context.DeadlineExceeded) {
 			h.rooms.open(r)
 			return

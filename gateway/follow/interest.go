@@ -8,9 +8,9 @@ import (
 	"roomcast/proto"
 )
 
-// If a partition has many rooms, one subscription to the whole partition replaces the
-// subscriptions to each room. The feed then ignores the messages of rooms without followers. The
-// two limits differ. Otherwise a single room that is added and removed could change thousands of
+// If a partition has many rooms, one subscription to the whole partition replaces the subscriptions
+// to each room. The feed then ignores the messages of rooms without followers. The two limits
+// differ. If they were equal, adding and removing a single room could change a thousand
 // subscriptions each time.
 //
 // A subscription takes more than a kilobyte in the NATS client, and as much in the server.

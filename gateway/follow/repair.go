@@ -16,7 +16,7 @@ const (
 	maxRepairs = 40 // if the repairs fail for another reason
 )
 
-// repairs reads the records that sequencers miss from the log. The feed owns it.
+// repairs reads from the log the records that sequencers miss. The feed owns it.
 type repairs struct {
 	shared
 	reports *reports
@@ -117,8 +117,8 @@ func (p *repairs) retryFailed() {
 }
 
 // failed counts a failed repair, and reports whether to give up. It gives up after too many
-// failures that waiting does not solve. Then it ends the sessions of the room's members, which
-// would otherwise wait for ever.
+// failures that waiting does not solve. Then it ends the sessions of the room's members. They would
+// otherwise wait for ever.
 func (p *repairs) failed(r *room, q history.Query, err error) bool {
 	why := proto.AsRefusal(reads.Refusal(err))
 	if why.Temporary() {

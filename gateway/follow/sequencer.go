@@ -22,8 +22,9 @@ const (
 //	seq == head.Seq + 1  delivered
 //	otherwise            kept until the feed has filled the hole from the log
 //
-// The sequencer does not deliver a record of another epoch, nor a second, different record with
-// the newest seq. After such a record the feed reads the log, to find out where to continue.
+// The sequencer does not deliver a record that contradicts head: a record of another epoch, or a
+// different record with the seq of head. After such a record, the feed reads the log to find out
+// where to continue.
 //
 // A sequencer has no I/O and no clock. The feed of its room owns it.
 type sequencer struct {

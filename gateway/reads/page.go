@@ -47,8 +47,8 @@ func (l *lease) give() {
 	}
 }
 
-// pageBytes returns roughly how much memory a read needs. This is the size of the page, once
-// more the same size for the answer of NATS, and the size of the longest record.
+// pageBytes returns roughly how much memory a read needs. This is twice the size of the page,
+// because the answer of NATS contains it too, plus the size of the longest record.
 func pageBytes(q history.Query) int {
 	bytes := q.Bytes
 	if bytes <= 0 {
