@@ -80,7 +80,7 @@ func TestRequestIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
-// A request is a line, which may be a close word, only if it does not name a kind.
+// Only a request that names no kind is a line. Only a line can be a close word.
 func TestOnlyTextWithoutAKindIsALine(t *testing.T) {
 	for _, c := range []struct {
 		header map[string][]string

@@ -22,7 +22,7 @@ func TestEveryFieldOfAVerbHasAReader(t *testing.T) {
 	}
 }
 
-// A right or a membership is always one in a room.
+// A right and a membership always belong to a room.
 func TestVerbsWithoutARoomNeedNoRightAndNoMembership(t *testing.T) {
 	for _, rule := range Verbs {
 		if !rule.Room && (rule.Right != "" || rule.Member || rule.takes("room")) {

@@ -56,7 +56,8 @@ func TestSignalsDuringAReplayAreDelivered(t *testing.T) {
 	}
 }
 
-// A member that falls behind the ring has not received some signals that the ring drops.
+// A member falls behind the ring, which then drops signals that this member has not received. The
+// member must receive them all the same.
 func TestMemberThatFallsBehindReceivesSignals(t *testing.T) {
 	cfg := testConfig()
 	cfg.RoomBytes = 24 << 10

@@ -144,8 +144,8 @@ func (w *world) lose(n *node) {
 	}
 }
 
-// heal ends an interruption. The gateway notices it itself. The other gateways notice that
-// heartbeats are missing.
+// heal ends an interruption. The gateway notices the end of the interruption itself. The other
+// gateways notice that heartbeats are missing.
 func (w *world) heal(n *node) {
 	if !n.cut {
 		return

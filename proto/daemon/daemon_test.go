@@ -141,8 +141,7 @@ func TestOpsRefusesPagesOfOtherSites(t *testing.T) {
 	}
 }
 
-// Without a listener for operators, the command fails only if the other check of the program
-// fails.
+// If the listener for operators is off, the command ready uses the program's other check instead.
 func TestReadyCommandDoesNotNeedTheOpsListener(t *testing.T) {
 	for _, tt := range []struct {
 		otherwise func(context.Context) error

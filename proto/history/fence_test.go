@@ -13,8 +13,8 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// If its marker was removed from the log, the owner must learn this at once. Waiting would not
-// bring the marker back.
+// If an owner's marker was removed from the log, the owner must learn this at once. Waiting would
+// not bring the marker back.
 func TestRemovedMarkerVoidsTheFence(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	room := s.Room("lobby", "e1")
