@@ -13,10 +13,10 @@ type crowd struct {
 	gateways map[string]*share
 	count    map[string]int // number of gateways on which a person is in the room, by the person's id
 
-	// settle is set while the gateways are asked who is in the room. It is the time at which all
-	// should have answered. Until then, applications receive no events about the room. Zero = the
-	// gateways are not asked. The field occupied is true if the last events may have told
-	// applications that somebody is in the room.
+	// settle is set while the gateways are asked who is in the room. It is the time by which all
+	// gateways should have answered. Until then, applications receive no events about the room.
+	// Zero = the gateways are not asked. The field occupied is true if the last events may have
+	// told applications that somebody is in the room.
 	settle   time.Time
 	occupied bool
 	emptied  time.Time // when the last person left; zero = somebody is in the room
@@ -27,7 +27,7 @@ type share struct {
 	people   map[string]proto.Identity
 	mark     proto.PresenceMark   // the gateway's mark for this list of people
 	behind   bool                 // an earlier change of the gateway has not arrived
-	incoming *proto.PresenceShare // the parts of a new list that have arrived; nil = none
+	incoming *proto.PresenceShare // the parts of a new list that have arrived; nil = no part has arrived
 }
 
 // news is one event about people, for applications.
@@ -51,8 +51,8 @@ func (c *crowd) of(gateway string) *share {
 	return s
 }
 
-// change applies a gateway's change and returns the resulting events. If an earlier change of that
-// gateway has not arrived, the result behind is true, and the caller must ask for the whole list.
+// change applies a gateway's change and returns the resulting events. The result behind is true if
+// an earlier change of that gateway has not arrived. Then the caller must ask for the whole list.
 func (c *crowd) change(m *proto.PresenceChange, now time.Time) (list []news, behind bool) {
 	s := c.of(m.Gateway)
 	first := m.Mark.Version == 1 && s.mark.Run < m.Mark.Run // the room was empty on that gateway

@@ -55,9 +55,9 @@ func (x *eraser) look(ctx context.Context, entry *history.Entry) error {
 	return err
 }
 
-// find returns the stream sequence at which the search for copies must begin. It finds the place by
-// binary search: all earlier records of the room are older than the message with seq of. The entry
-// by is the deletion.
+// find returns the stream sequence at which the search for copies must begin. It uses binary
+// search. All records of the room before that sequence are older than the message with seq of. The
+// entry by is the deletion.
 func (x *eraser) find(ctx context.Context, by *history.Entry, epoch string, of uint64) (uint64, error) {
 	lo, hi := uint64(1), by.Seq
 	for lo < hi {

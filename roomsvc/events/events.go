@@ -5,9 +5,9 @@
 //
 // NATS copies each record of the log to ROOMEVENTS (stream.go). The owner of a partition adds the
 // joins and leaves of people (people.go, crowd.go). Readers read the stream and store their
-// position (read.go): one for each webhook (post.go), and one that erases deleted messages
-// (erase.go). The package has its own connection to NATS and its own goroutines, so it never delays
-// a message.
+// position (read.go). Each webhook has a reader (post.go), and another reader erases deleted
+// messages (erase.go). The package has its own connection to NATS and its own goroutines, so it
+// never delays a message.
 package events
 
 import (

@@ -189,8 +189,9 @@ func holds(t *testing.T, dir, text string) (found bool) {
 	return found
 }
 
-// While the receiver is away, posts fail. Afterwards the room service posts all missed events in
-// order, even if it and NATS were restarted meanwhile. A retry has the id of the failed post.
+// While the receiver is away, posts fail. When the receiver is back, the room service posts all
+// missed events in order. This holds even if the room service and NATS were restarted meanwhile. A
+// retry has the id of the failed post.
 func TestReceiverThatWasAwayMissesNothing(t *testing.T) {
 	srv := natstest.Start(t)
 	var mu sync.Mutex
@@ -235,7 +236,7 @@ func TestReceiverThatWasAwayMissesNothing(t *testing.T) {
 }
 
 // If a message is deleted before the receiver has accepted it, the room service posts its stub
-// instead. This is so even if an earlier post with the message has failed. The text of the message
+// instead. This holds even if an earlier post with the message has failed. The text of the message
 // disappears from the files of the server.
 func TestDeletedMessageIsPostedAsItsStub(t *testing.T) {
 	srv := natstest.Start(t)
@@ -414,7 +415,8 @@ func TestDamagedEventIsPassedOver(t *testing.T) {
 }
 
 // The next post says how many events the stream dropped while the receiver was away. If the stream
-// is removed and made again, its events are posted from the first one, under other ids.
+// is removed and made again, the events of the new stream are posted from the first one on, under
+// other ids.
 func TestDroppedEventsAreCounted(t *testing.T) {
 	srv := natstest.Start(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
@@ -473,7 +475,8 @@ func TestDroppedEventsAreCounted(t *testing.T) {
 	}
 }
 
-// A receiver that hangs delays neither messages nor the posts to another receiver.
+// A receiver that hangs does not delay messages, and it does not delay the posts to another
+// receiver.
 func TestSlowReceiverSlowsNobody(t *testing.T) {
 	srv := natstest.Start(t)
 	hung := make(chan struct{}, 1)

@@ -32,7 +32,7 @@ const (
 const (
 	maxAsked   = 500     // rooms in one question
 	maxPending = 4096    // published events without an acknowledgment of the stream
-	buffer     = 1 << 14 // messages of gateways that wait for run; if more arrive, nats.go drops them and people asks the gateways
+	buffer     = 1 << 14 // messages of gateways that wait for run; nats.go drops further messages, and people then asks the gateways
 )
 
 // people sends applications the joins and leaves in the rooms of the partitions that this instance

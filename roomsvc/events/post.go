@@ -22,7 +22,7 @@ import (
 const maxHole = 1000
 
 // poster posts the events to one receiver. It is a [consumer]. Before it repeats a failed post, it
-// reads the events again, because a message among them may have been deleted meanwhile.
+// reads the events again, because one of the messages may have been deleted meanwhile.
 type poster struct {
 	e        *Events
 	receiver *webhook.Receiver
@@ -131,10 +131,10 @@ func (p *poster) batch(ctx context.Context, after position, last uint64, list []
 	return b, nil
 }
 
-// stubs returns a stub for each entry whose message was deleted. Such an entry is the message or
-// one of its edits, and the key is the stream sequence of the entry. The stream may still contain
-// the text of the message, because the eraser works later. But the room's snapshot already names
-// the deletion: the owner writes it before it acknowledges the deletion.
+// stubs returns a stub for each entry whose message was deleted. The entry can be the message
+// itself or one of its edits. The key of the map is the stream sequence of the entry. The stream
+// may still contain the text of the message, because the eraser works later. But the room's
+// snapshot already names the deletion: the owner writes it before it acknowledges the deletion.
 func (e *Events) stubs(ctx context.Context, list []history.Entry) (map[uint64][]byte, error) {
 	in := make(map[string][]int) // indexes of messages and edits, by the subject of the room's snapshot
 	for i := range list {

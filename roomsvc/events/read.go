@@ -16,7 +16,7 @@ const (
 	pollPause  = 100 * time.Millisecond // pause after a read that found no new events
 	saveEvery  = time.Second            // shortest time between two writes of a position
 	batchCount = 100                    // events in one read
-	batchBytes = 256 << 10              // bytes in one read; one event may have more
+	batchBytes = 256 << 10              // bytes in one read, or the bytes of one event if it is larger
 	leader     = 0                      // the owner of this partition runs the readers
 )
 
@@ -75,7 +75,7 @@ func (e *Events) read(ctx context.Context, name string, c consumer) {
 	}
 }
 
-// lead handles events while this instance leads, which means that it owns the partition leader.
+// lead handles events while this instance leads, that is, while it owns the partition leader.
 func (r *reader) lead(ctx context.Context, c consumer) error {
 	if !r.e.svc.Owns(leader) {
 		return nil
@@ -134,8 +134,8 @@ func (r *reader) save(ctx context.Context) error {
 	if r.stored == r.at.seq {
 		return nil
 	}
-	// Store the position even after ctx has ended, so that the next reader does not post events
-	// twice.
+	// Store the position even after ctx has ended. Otherwise the next reader would post some events
+	// again.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	revision, err := r.kv.Update(ctx, r.name, r.at.encode(), r.revision)
@@ -153,8 +153,8 @@ func (e *Events) entries(ctx context.Context, after uint64) ([]history.Entry, er
 	return e.stored.Next(ctx, "room.evt.>", after+1, batchCount, batchBytes)
 }
 
-// record returns the record of the log of which the entry is a copy, with the payload as stored. ok
-// is false if the entry is not a copy of a record.
+// record returns the log's record, with the payload as stored, if the entry is a copy of a record.
+// Otherwise ok is false.
 func record(entry *history.Entry) (rec proto.Record, ok bool, err error) {
 	subject, ok := proto.LogSubjectOfEvent(entry.Subject)
 	if !ok {

@@ -22,7 +22,7 @@ import (
 // change. So nobody compares two clocks, and the server need not delete keys.
 //
 // An instance reads the bucket periodically. It does not use a watch (a NATS subscription to the
-// changes), because it could lose the watch in an outage without noticing.
+// changes), because a watch may end in an outage without an error.
 type leases struct {
 	js       jetstream.JetStream
 	id       string
@@ -30,7 +30,7 @@ type leases struct {
 	replicas int
 	log      *slog.Logger
 
-	key key // owned by the goroutine that runs [Owner.look]; there is only one at a time
+	key key // owned by the goroutine that runs [Owner.look]; two such goroutines never run at the same time
 }
 
 // Prefixes of the subjects of the bucket's keys.
@@ -42,8 +42,7 @@ const (
 // keyAge is how long the bucket keeps a key after its last write.
 const keyAge = 10 * time.Minute
 
-// codeWrongLast is JetStream's error code for a write that names a last sequence other than the
-// actual one.
+// codeWrongLast is JetStream's error code for a write that names a wrong last sequence.
 const codeWrongLast = jetstream.JSErrCodeStreamWrongLastSequence
 
 // key is a key of the bucket that only one instance writes. Each write names the sequence of the
@@ -105,8 +104,8 @@ func readKeys(ctx context.Context, js jetstream.JetStream, subject string) ([]*j
 	return msgs, nil
 }
 
-// Try stores a key in the bucket of leases over nc. It fails if the server to which nc is connected
-// does not reach a majority of the servers that hold the bucket.
+// Try stores a key in the bucket of leases over nc. It fails if the server of this connection does
+// not reach a majority of the servers that hold the bucket.
 func Try(ctx context.Context, nc *nats.Conn, id string) error {
 	js, err := jetstream.New(nc)
 	if err != nil {

@@ -45,8 +45,8 @@ func (m *members) lostView() { m.visible = time.Time{} }
 // sighted reports whether the last read of the leases succeeded.
 func (m *members) sighted() bool { return !m.visible.IsZero() }
 
-// see updates the members by the leases that are in the bucket now, and returns the instances that
-// have started, or have left or died.
+// see updates the members. The parameter there has the leases that are in the bucket now. see
+// returns the instances that have started, left or died.
 func (m *members) see(there []lease, now time.Time) (changes []change) {
 	if m.visible.IsZero() {
 		m.visible = now

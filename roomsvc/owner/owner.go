@@ -1,12 +1,12 @@
 // Package owner decides which instance owns which partition.
 //
 // An instance is alive while it renews its lease, a key in the bucket ROOMSVC. Rendezvous hashing
-// chooses one live instance for each partition. So when an instance starts or stops, only the
-// partitions of its own share change their owner. An instance that should own a partition asks the
-// owner to release it, and then takes the fence. If the owner does not answer, the instance takes
-// the fence by force. For a moment, instances may disagree about which of them are alive. A
-// partition may then change its owner once more than necessary, but it never has two. Safety rests
-// on the fence alone (see package stream), and on no clock.
+// chooses one live instance for each partition. So when instance a starts or stops, no partition
+// moves between two other instances. An instance that should own a partition asks the owner to
+// release it, and then takes the fence. If the owner does not answer, the instance takes the fence
+// by force. For a moment, instances may disagree about which of them are alive. A partition may
+// then change its owner once more than necessary, but it never has two. Safety rests on the fence
+// alone (see package stream), and on no clock.
 //
 // The rules are in ownership.go and step.go, which do no I/O. The function step turns an event into
 // actions, and the rest of the package carries the actions out:
@@ -37,7 +37,7 @@ type Config struct {
 	ID       string        // of this instance; it must be a token of a NATS subject
 	Lease    time.Duration // at least a second
 	Replicas int           // of the bucket of leases
-	Renew    time.Duration // age at which an owner writes a marker again, before the stream drops it; see package stream
+	Renew    time.Duration // age at which an owner writes its marker again, so that the stream does not drop the marker; see package stream
 	Log      *slog.Logger
 }
 
@@ -47,8 +47,8 @@ type Before int8
 
 const (
 	ThisInstance    Before = iota // so nobody has answered the commands that wait here
-	AnotherInstance               // it is alive and may still answer commands that wait here; senders try again with the same key
-	Nobody                        // no live instance; but a dead one may have answered commands that wait here
+	AnotherInstance               // it is alive, and may answer commands that also wait here; senders resend them with the same key
+	Nobody                        // no live instance, but a dead one may have answered commands that wait here
 )
 
 // Partitions answers the commands of partitions; package service implements it. The owner makes one
@@ -90,7 +90,7 @@ type Owner struct {
 	// Set by Run, safe for concurrent use.
 	held    atomic.Int32
 	lease   atomic.Int64 // end of the lease, in nanoseconds since start
-	trusted atomic.Int64 // until then no other instance can have taken a partition; in nanoseconds since start
+	trusted atomic.Int64 // the time until which no other instance can have taken a partition, in nanoseconds since start
 	trouble atomic.Pointer[error]
 
 	// Owned by Run.
@@ -130,8 +130,8 @@ func (o *Owner) Lost(p int, f *stream.Fence, err error) { o.lost <- loss{p, f, e
 // Held returns how many partitions this instance owns.
 func (o *Owner) Held() int { return int(o.held.Load()) }
 
-// Trusted reports whether no other instance can have taken a partition of this one. It returns
-// false, for example, after this process was paused for longer than its lease.
+// Trusted returns true if no other instance can have taken a partition of this instance. For
+// example, it returns false after this process was paused for longer than its lease.
 func (o *Owner) Trusted() bool { return int64(time.Since(o.start)) < o.trusted.Load() }
 
 // leased reports whether this instance's lease has not expired.
@@ -340,9 +340,9 @@ func (o *Owner) asked(ctx context.Context, msg *nats.Msg) {
 // ownPrefix is the beginning of every [proto.OwnSubject].
 const ownPrefix = "room.own."
 
-// marked handles the news that some instance has written a marker. If another instance has written
-// the marker of a partition that this one owns, the fence here is void. NATS may lose this message.
-// Then the next commit fails and shows the same.
+// marked handles the news that some instance has written a marker. If this instance owns the
+// partition, and another instance has written its marker, the fence of this instance is void. NATS
+// may lose this message. Then the next commit fails and shows the same.
 func (o *Owner) marked(ctx context.Context, msg *nats.Msg) {
 	p, err := strconv.Atoi(strings.TrimPrefix(msg.Subject, ownPrefix))
 	var m stream.Marker

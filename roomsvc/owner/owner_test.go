@@ -131,8 +131,9 @@ func (r *rig) other(t *testing.T) (theirs []int) {
 	return theirs
 }
 
-// The owner may lose a fence before it receives the result of taking it. It must notice the loss.
-// Otherwise it would count the partition as owned, and no instance would answer its commands.
+// The owner may lose a fence before it receives the result of taking it. The owner must notice the
+// loss. Otherwise it would count the partition as owned, and no instance would answer the
+// partition's commands.
 func TestLossDuringTakeIsNoticed(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
@@ -195,8 +196,8 @@ func TestPartitionOfAnotherOwnerIsReleased(t *testing.T) {
 	})
 }
 
-// Prepare must get the right former owner. If another instance owned the partition, it may have
-// answered commands that also wait in this instance. If this instance owned it, nobody has.
+// Prepare must get the right former owner. Another instance may have answered commands that also
+// wait in this instance. If this instance itself owned the partition, nobody has answered them.
 func TestPrepareNamesTheEarlierOwner(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
@@ -215,8 +216,8 @@ func TestPrepareNamesTheEarlierOwner(t *testing.T) {
 	}
 }
 
-// An instance that cannot renew its lease may be cut off from the others, which then own its
-// partitions. It must not take these partitions back again and again.
+// An instance that cannot renew its lease may be cut off from the others, and these then own its
+// partitions. The instance must not take the partitions back again and again.
 func TestNothingIsTakenWithoutALease(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)

@@ -31,7 +31,7 @@ type ownership struct {
 	tell    bool  // with the next look, tell the other instances to look too
 	pending int   // partitions that are acquiring, renewing or releasing
 	doubted int   // partitions that were owned when the lease expired, and are not released yet
-	trouble error // why this instance does not own all partitions that it should own; nil = it does
+	trouble error // why some chosen partitions are not owned; nil = all are owned
 }
 
 // partition is the state of one partition.
@@ -52,7 +52,7 @@ const (
 	owned                    // the instance answers commands
 	renewing                 // the instance is writing the marker again; commands wait
 	interrupted              // the fence is void; commands wait until the instance has a new one
-	unavailable              // the instance could not take the fence: it refuses commands, or ignores them if another instance owns the partition
+	unavailable              // the instance could not take the fence; it refuses commands, or ignores them if another instance owns the partition
 	releasing                // the instance waits for the last commits; then another one may take it
 )
 
@@ -65,8 +65,8 @@ type cause int8
 
 const (
 	leaseOver cause = iota // the lease expired: the instance acquires the partition again at once
-	yielded                // another instance should own it: this one does not acquire it for half a lease
-	requested              // another instance has asked for it: this one answers, and does not acquire it for half a lease
+	yielded                // another instance should own the partition: this instance does not acquire it for half a lease
+	requested              // another instance has asked for the partition: this instance answers, and does not acquire it for half a lease
 )
 
 // Bounds of acquiring partitions.
@@ -155,8 +155,8 @@ type (
 	renew struct{ p int }
 	// release stops answering the commands of a partition, and waits for the last commits.
 	release struct{ p int }
-	// refuse refuses the commands of a partition. If ours is false, it ignores them, because another
-	// instance may own the partition and answer them.
+	// refuse refuses the commands of a partition. If ours is false, it ignores the commands,
+	// because another instance may own the partition and answer them.
 	refuse struct {
 		p    int
 		ours bool
@@ -197,8 +197,8 @@ func newOwnership(cfg Config, partitions int) *ownership {
 	return o
 }
 
-// trusted returns the time until which no other instance can have taken a partition of this one.
-// The zero time means that another instance may already have taken a partition.
+// trusted returns a time. Until that time, no other instance can have taken a partition of this
+// instance. The zero time means that another instance may already have taken a partition.
 func (o *ownership) trusted() time.Time {
 	if o.doubted > 0 {
 		return time.Time{}
@@ -216,8 +216,8 @@ func (o *ownership) held() (n int) {
 	return n
 }
 
-// handedOver reports whether an instance that leaves can stop now: it owns nothing, or no other
-// instance can ask for its partitions.
+// handedOver reports whether an instance that leaves can stop now. It can stop if it owns nothing,
+// or if no other instance can ask for its partitions.
 func (o *ownership) handedOver(connected bool) bool {
 	return o.leaving && o.said && o.pending == 0 && (o.held() == 0 || o.members.alone(o.id) || !connected)
 }

@@ -123,9 +123,9 @@ func (s *stage) possible(t *testing.T, result string, p int) {
 	}
 }
 
-// looked makes the event looked, which is the result of the action look. In its arguments, "a" is
-// an instance that has renewed its lease, "b?" one that has not, and "b!" one that is leaving.
-// "renewal fails" and "list fails" stand for errors.
+// looked makes the event looked, which is the result of the action look. In its arguments, "a"
+// means that instance a has renewed its lease, "b?" that b has not renewed its lease, and "b!" that
+// b is leaving. "renewal fails" and "list fails" stand for errors.
 func (s *stage) looked(args []string) looked {
 	e := looked{sent: s.now, renewed: true, leaving: s.own.leaving}
 	if len(args) == 2 && args[1] == "fails" {

@@ -50,7 +50,7 @@ func (o *ownership) step(e event, now time.Time) []action {
 			// Do not answer yet. The other instance waits until the release is done, or takes the
 			// fence by force.
 		default:
-			do(answer(e)) // this instance does not own the partition, so the other one may take the fence
+			do(answer(e)) // this instance does not own the partition, so the other instance may take the fence
 		}
 	}
 	o.share(now, do)
@@ -100,8 +100,8 @@ func (o *ownership) looked(e looked, now time.Time, do func(...action)) {
 }
 
 // distrust releases all owned partitions, because the lease expired. Another instance may have
-// taken some of them, and this one would notice that only at the next commit. When the release is
-// done, the instance acquires its share again.
+// taken some of them meanwhile. This instance would notice that only at the next commit. When the
+// release is done, the instance acquires its share again.
 func (o *ownership) distrust(do func(...action)) {
 	for p := range o.parts {
 		if o.parts[p].state == owned {
@@ -124,8 +124,8 @@ func (o *ownership) release(p int, why cause, do func(...action)) {
 //
 // An instance without a lease acquires nothing. It may be cut off from a majority of the servers.
 // Then it would take partitions again and again from instances that reach the majority. After a
-// failed acquisition, another instance may be chosen for the partition. Then share releases it, so
-// that this instance does not refuse commands that the other one can answer.
+// failed acquisition, another instance may be chosen for the partition. Then share releases the
+// partition. Otherwise this instance would refuse commands that the other instance can answer.
 func (o *ownership) share(now time.Time, do func(...action)) {
 	all, leased := o.members.sighted(), now.Before(o.until)
 	for p := range o.parts {

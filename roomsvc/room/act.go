@@ -130,8 +130,8 @@ func (r *Room) wait(c *Command, now time.Time) time.Duration {
 	return max(0, every-(r.keys.clock(now)-last))
 }
 
-// spoken maps each sender to the time of the last message, since keys.born. It is empty unless the
-// room is slow.
+// spoken maps each sender to the time of the last message, since keys.born. It has entries only
+// while the room is slow.
 type spoken map[string]time.Duration
 
 func (s *spoken) add(from string, at time.Duration, limits *proto.Restrictions) {

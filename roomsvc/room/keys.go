@@ -9,15 +9,15 @@ import (
 
 // keys remembers the seq of each recent key of each sender, for a window of time and up to a number
 // of keys for each sender. It measures ages by Go's monotonic clock. So a jump of the wall clock
-// neither removes a key early nor keeps one for ever.
+// does not remove a key too early, and does not keep a key for ever.
 type keys struct {
 	born    time.Time // the first time that clock was called with; other times count from it
 	senders map[string]*sender
 	swept   time.Duration // time of the last sweep, since born
 }
 
-// sender holds the recent keys of one sender. byKey and order[first:] contain the same keys; order
-// is sorted, with the oldest first.
+// sender holds the recent keys of one sender. byKey and order[first:] contain the same keys. In
+// order, the oldest key comes first.
 type sender struct {
 	byKey map[string]stored
 	order []aged

@@ -27,7 +27,7 @@ type Rules struct {
 	Zone       *time.Location // of stamps
 	Layout     string         // of stamps, for package time
 	Window     time.Duration  // how long a room remembers a sender's key
-	Keys       int            // keys that a room remembers for one sender; it forgets the oldest first
+	Keys       int            // keys that a room remembers for one sender; for one more key, the room forgets the oldest
 	MaxRecord  int            // bytes of an event as JSON
 	History    int            // records of a room that the log keeps; 0 = not known
 
@@ -80,8 +80,8 @@ type Moment struct {
 	MaxRecord int // bytes of an event as JSON that the log accepts now, besides Rules.MaxRecord; 0 = not known
 }
 
-// Outcome is the result of a command. The owner sends the reply after it has committed all earlier
-// records, and the record of the outcome if there is one.
+// Outcome is the result of a command. Before the owner sends the reply, it must have committed all
+// earlier records and the record of this outcome.
 type Outcome struct {
 	Reply  proto.Reply
 	Record *proto.Record // the record to commit; nil = the command stores nothing
@@ -156,8 +156,8 @@ func (r *Room) Renewing() bool { return r.renew }
 type Standing int
 
 const (
-	Settled Standing = iota // nothing is wrong: the record is the newest one or of another epoch, or the room is about to begin a new epoch
-	Unsure                  // the room has newer records; only the log shows whether it has this one
+	Settled Standing = iota // no further check is needed: the record is the newest one, or is of another epoch, or the room begins a new epoch anyway
+	Unsure                  // the room has newer records, so only the log shows whether it has this record
 	Missing                 // the room does not have the record
 )
 
@@ -277,7 +277,7 @@ func (r *Room) say(c *Command, m Moment) Outcome {
 func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	seq, next := r.seq+1, r.state
 	// Truncate the time, because records store it in milliseconds. Otherwise the next owner would
-	// read another time than this owner has in memory.
+	// read from the log a time that differs from the time in this owner's memory.
 	if at := m.Now.UTC().Truncate(time.Millisecond); at.After(next.At) {
 		next.At = at
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 // restrict limits the command of a guest, which is a NATS client of an account that is not trusted.
-// It replaces the identity and the rights that the command claims with those of a guest. It refuses
-// all acts, and messages in rooms where guests may not say anything.
+// It replaces the identity and the rights in the command by the identity and the rights of a guest.
+// It refuses all acts, and messages in rooms where guests may not say anything.
 func (s *Service) restrict(msg *nats.Msg, to proto.Room, c *room.Command) *proto.Refusal {
 	if s.trusts(msg) {
 		return nil

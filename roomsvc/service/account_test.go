@@ -146,7 +146,7 @@ func TestGuestsAreNotBelieved(t *testing.T) {
 }
 
 // roomsvc may publish on subjects on which the sender of a request may not. So it answers only if
-// the reply subject is one for answers. The test shows this with and without accounts.
+// the reply subject is meant for answers. The test shows this with and without accounts.
 func TestAnswersGoToReplySubjectsOnly(t *testing.T) {
 	srv := startNATS(t, true)
 	startService(t, srv)

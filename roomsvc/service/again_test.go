@@ -11,8 +11,8 @@ import (
 )
 
 // A resent act with its key gets the first answer again, from the same owner and from the next one.
-// This is so even if a new act would be refused now, such as a kick of a member who has been kicked
-// already.
+// This holds even if the same act with a new key would be refused now. For example, the member of a
+// kick has left already.
 func TestActsHaveTheSameAnswerUnderTheirKeys(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)

@@ -44,8 +44,8 @@ func TestMarkersAreRenewedAndLogsAgeOut(t *testing.T) {
 	}
 }
 
-// A log of limited size drops its oldest messages, including ownership markers. The owner writes
-// its markers again before the log drops them, so it loses no partition.
+// A log of limited size drops its oldest messages, including ownership markers. The owner must
+// write its markers again before the log drops them. So it loses no partition.
 func TestMarkersOutliveALogOfLimitedSize(t *testing.T) {
 	srv := startNATS(t, true)
 	var logged logBuffer

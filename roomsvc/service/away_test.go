@@ -34,7 +34,8 @@ func TestServiceWaitsForJetStream(t *testing.T) {
 }
 
 // The service should wait after an error about unreachable servers, because the servers may return.
-// It should stop after an error about settings, because an operator must change them.
+// The service should stop after an error about settings, because an operator must change the
+// settings.
 func TestOnlyErrorsAboutServersAreTemporary(t *testing.T) {
 	for _, c := range []struct {
 		err  jetstream.APIError

@@ -140,7 +140,7 @@ func TestDeletedMessageIsErased(t *testing.T) {
 
 // The owner has died after it wrote the snapshot of a delete, and before it erased the message.
 // Readers see a stub at once, and the next owner erases the message.
-func TestNextOwnerErasesWhatIsLeft(t *testing.T) {
+func TestNextOwnerErasesTheRemainingRecords(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
 	s, stop := startService(t, srv)

@@ -53,12 +53,13 @@ type Config struct {
 	WitnessFile string
 
 	Lease      time.Duration // how long an instance counts as alive without a renewal of its lease, at least a second
-	CloseWords []string      // texts that close their sender's connection and are never stored; empty ones are ignored
+	CloseWords []string      // texts that close their sender's connection and are never stored; empty texts are ignored
 	TimeZone   string        // of stamps: "Local", "UTC" or a name such as "Asia/Shanghai"
 	TimeLayout string        // of stamps, a layout for Go's package time
 
-	// The limits of "exactly once". After a change of owner there is one more limit: the next owner
-	// learns the keys from the room's log, so it knows only keys of records that are still there.
+	// The limits of "exactly once". After a change of owner there is one more limit. The next owner
+	// learns the keys from the room's log, so it knows only the keys of records that the log still
+	// has.
 	KeyWindow time.Duration // how long the owner remembers a message's key
 	KeysKept  int           // how many keys of one sender in one room the owner remembers
 

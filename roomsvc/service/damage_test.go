@@ -193,8 +193,8 @@ func TestPartitionWithADamagedMarkerIsTaken(t *testing.T) {
 	}
 }
 
-// The service replaces a damaged message in the stream of snapshots itself, because nats-server
-// 2.15.2 hangs if a limit of one message per subject makes it drop a damaged message.
+// The service itself replaces a damaged message in the stream of snapshots. A limit of one message
+// per subject would do that too, but then nats-server 2.15.2 hangs.
 func TestDamagedMessageOfTheStateStreamIsReplaced(t *testing.T) {
 	lobby := proto.MustRoom("lobby")
 	for name, subject := range map[string]string{

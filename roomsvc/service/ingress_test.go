@@ -93,7 +93,7 @@ func TestSealedMessagesStaySealedInTheLog(t *testing.T) {
 		t.Errorf("got %+v, want a close", r)
 	}
 
-	// A service without the key fails when it starts. Otherwise it would start, and would then
+	// A service without the key fails when it starts. Otherwise the service would start, but would
 	// refuse every message.
 	stop()
 	cfg := DefaultConfig()

@@ -20,7 +20,7 @@ import (
 
 const (
 	keyAge   = 7 * 24 * time.Hour // age at which the newest key gets a successor
-	keyLead  = 2 * time.Minute    // time from storing a key to its first use, so that all gateways know it before
+	keyLead  = 2 * time.Minute    // time from storing a key to its first use, in which all gateways receive the key
 	keyCheck = time.Hour          // time between two checks of the newest key's age
 	keyStale = 2 * time.Second    // how long await waits for a replica of the bucket that is behind
 
@@ -56,8 +56,8 @@ func (k *keyring) open(ctx context.Context, nc *nats.Conn, replicas int, log *sl
 	if err != nil {
 		return err
 	}
-	// Create before reading. A NATS server forgets a damaged entry when somebody reads it, and a
-	// Create after that would silently replace the keys.
+	// Create before reading. When somebody reads a damaged entry, the NATS server forgets the
+	// entry. A Create after that would silently replace the keys.
 	if _, err = k.kv.Create(ctx, proto.SecretKey, body); errors.Is(err, jetstream.ErrKeyExists) {
 		_, _, err = k.read(ctx)
 	}
@@ -139,8 +139,8 @@ func addKey(keys []proto.SigningKey, from, now time.Time) []proto.SigningKey {
 	return list
 }
 
-// rotate adds a key that signs after keyLead. If now is true, the new key replaces all others at
-// once, and the strings that they have signed become invalid.
+// rotate adds a key that signs after keyLead. If now is true, the new key replaces all other keys
+// at once. Then the strings that the other keys have signed become invalid.
 func (k *keyring) rotate(ctx context.Context, now bool, by string) error {
 	keys, revision, err := k.read(ctx)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 
 // Bounds for reading rooms from the log.
 const (
-	maxLoading = 256 // rooms of one partition that are being read; commands for further ones are refused as overloaded
-	maxWaiting = 256 // commands that wait for one room; further ones are refused as overloaded
+	maxLoading = 256 // rooms of one partition that are being read; commands for further rooms are refused as overloaded
+	maxWaiting = 256 // commands that wait for one room; further commands are refused as overloaded
 	readers    = 32  // reads of one instance at a time
 )
 
@@ -189,8 +189,8 @@ func (t *term) readPage(ctx context.Context, q history.Query) (history.Page, err
 	return t.fence.Log().Read(ctx, q)
 }
 
-// loaded keeps a room that was read from the log in memory, and applies the commands that waited
-// for it.
+// loaded is called when a room was read from the log. It keeps the room in memory, and applies the
+// commands that waited for the room.
 func (p *partition) loaded(ctx context.Context, r reading) {
 	p.loading--
 	if p.term != r.term {

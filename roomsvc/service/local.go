@@ -24,8 +24,8 @@ type Local interface {
 func (s *Service) Attach(l Local) { s.local = l }
 
 // Offer accepts a request from a gateway in this process, as if a trusted sender had sent it over
-// NATS. It calls answer at most once, from any goroutine; answer must not block. Without an answer
-// in time, the gateway offers the request again.
+// NATS. Offer calls answer at most once, from any goroutine. The function answer must not block.
+// Without an answer in time, the gateway offers the request again.
 func (s *Service) Offer(to proto.Room, r *proto.Request, answer func(proto.Reply)) {
 	p := s.parts[to.Partition()]
 	c := command{local: r, reply: returnPath{local: answer}, to: to, since: time.Now()}

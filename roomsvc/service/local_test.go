@@ -153,8 +153,8 @@ func TestLocalRequestsFollowTheSameRules(t *testing.T) {
 	}
 }
 
-// If the service cannot know whether the stream has stored its last records, it tells the gateway
-// that it may have missed records.
+// If the service does not know whether the stream has stored the last records, it tells the
+// gateway: the gateway may have missed records.
 func TestLocalGatewayLearnsThatItMayHaveMissedRecords(t *testing.T) {
 	srv := startNATS(t, true)
 	s, w := startLocal(t, srv)

@@ -14,7 +14,8 @@ import (
 // maxReports is how many reports of gateways may wait for one partition.
 const maxReports = 64
 
-// report says that a gateway has sent a record to members, and that the log seems to lack it.
+// report is sent by a gateway that has sent a record to members, but does not find this record in
+// the log.
 type report struct {
 	proto.Lost
 	from   micro.Request

@@ -23,11 +23,10 @@ type subscription struct {
 }
 
 // Prepare makes the partition's next term. It subscribes to the partition's own subject, where
-// commands arrive if the NATS account maps room.<name> to it. If the former owner has died, it may
-// have answered commands that also wait in this instance's queue. Prepare refuses these commands,
-// and their senders try again. An answer could contradict the former owner. For example, the former
-// owner may have refused a message because the room was closed, and the log does not record
-// refusals.
+// commands arrive if the NATS account maps room.<name> to it. A dead former owner may have answered
+// commands that also wait in this instance's queue. Prepare refuses these commands, and their
+// senders try again. An answer could contradict the former owner. For example, the former owner may
+// have refused a message because the room was closed, and the log does not record refusals.
 func (ps partitions) Prepare(number int, before owner.Before) (stream.Sink, error) {
 	p := ps.s.parts[number]
 	t := newTerm(p)

@@ -17,7 +17,7 @@ type intake int32
 
 const (
 	foreign        intake = iota // commands are ignored, because another instance answers them
-	acquiring                    // commands with a key wait; others are ignored, because the old owner may still answer them
+	acquiring                    // commands with a key wait; commands without a key are ignored, because the old owner may still answer them
 	acquiringAlone               // all commands wait, because no other instance can answer them
 	refusing                     // commands are refused, because the partition cannot be owned now
 	serving                      // commands are answered, because the partition is owned
@@ -33,7 +33,7 @@ type partition struct {
 	orders       chan order    // from the owner
 	read         chan reading  // rooms that were read from the log
 	found        chan lookup   // commands whose lookup is done
-	lost         chan report   // reports of gateways; one that does not fit is dropped, and its gateway repeats it
+	lost         chan report   // reports of gateways; a report that does not fit is dropped, and its gateway repeats it
 	woken        chan struct{} // has an element if the queue or the term has changed
 	intake       atomic.Int32
 	active       atomic.Int64 // rooms in memory, for metrics

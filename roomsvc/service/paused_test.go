@@ -80,8 +80,8 @@ func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
 }
 
 // A message waits in instance a while instance b owns its partition and may have answered it. When
-// a takes over the partition, it refuses the message as unavailable, so that the sender sends it
-// again.
+// instance a takes over the partition, it refuses the message as unavailable. Then the sender sends
+// the message again.
 func TestTakeOverRefusesMessagesThatOthersMayHaveAnswered(t *testing.T) {
 	srv := startNATS(t, true)
 	a, _ := startService(t, srv, keepAll)
@@ -132,7 +132,7 @@ func TestTakeOverRefusesMessagesThatOthersMayHaveAnswered(t *testing.T) {
 }
 
 // The owner does not store a message that has waited so long that its sender has given up.
-// Otherwise it could be stored after that sender's next message.
+// Otherwise the log could have the message after the sender's next message.
 func TestLateMessageIsNotStored(t *testing.T) {
 	const late = 1100 * time.Millisecond
 	refused := func(t *testing.T, reply []byte) {
@@ -190,8 +190,8 @@ func TestLateMessageIsNotStored(t *testing.T) {
 	}
 }
 
-// An owner that cannot renew its lease does not answer from memory. It says neither that a room is
-// closed nor that a message is stored already, because another instance may have changed that.
+// An owner that cannot renew its lease does not answer from memory. It does not answer that a room
+// is closed, or that a message is stored already, because another instance may have changed that.
 func TestOwnerWithoutLeaseDoesNotAnswerFromMemory(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv)

@@ -38,7 +38,7 @@ func (p *partition) seek(ctx context.Context, c command, member string) {
 	l.c.sought = true
 	p.s.tasks.Go(func() {
 		there, err := p.s.present(c.to, member)
-		if err != nil { // the kick continues: it changes nothing if the member is not there
+		if err != nil { // continue with the kick, which does no harm if the member is not in the room
 			p.s.cfg.Log.Warn("ask who is in a room", "room", c.to.String(), "error", err)
 		}
 		l.c.absent = err == nil && !there

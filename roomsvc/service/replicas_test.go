@@ -11,8 +11,8 @@ import (
 )
 
 // An operator turns one server into three and changes only the replicas of the log, as the error of
-// the service says. The service then gives its other stream and its buckets three replicas too, so
-// that any one server may be lost.
+// the service says. The service then gives its other stream and its buckets three replicas too. So
+// the loss of any one server loses no data.
 func TestFromOneReplicaToThree(t *testing.T) {
 	servers := natstest.Cluster(t, 3)
 	natstest.Eventually(t, "three peers", func() bool {

@@ -59,7 +59,7 @@ type Service struct {
 	keys        keyring
 	credentials credentials
 
-	renewed atomic.Int64 // the Unix minute of the last error that renew logged; it logs one a minute
+	renewed atomic.Int64 // the Unix minute of the last error that renew has logged; it logs at most one error a minute
 
 	everything atomic.Pointer[nats.Subscription] // the subscription to room.*
 	ready      atomic.Bool                       // Run has begun to serve and has not ended
@@ -80,8 +80,9 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	// A new owner learns recent keys from the log. With a larger window, the records of one window
-	// could push each other out of the log, and a resent message would be stored twice.
+	// A new owner learns recent keys from the log. With a larger window, the newest records of the
+	// window could push older ones out of the log. The next owner would not know their keys, and
+	// would store a resent message twice.
 	cfg.Window = min(cfg.Window, cfg.HistoryPerRoom/2)
 	always, _ := cfg.syncAlways()
 	zone, _ := cfg.zone()
@@ -185,8 +186,8 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// keepMoving starts a goroutine that moves the connection to another NATS server when the present
-// one does not work for this service. The function stop ends the goroutine.
+// keepMoving starts a goroutine. It moves the connection to another NATS server when the present
+// server does not work for this service. The function stop ends the goroutine.
 func (s *Service) keepMoving() (stop func()) {
 	mover := daemon.Mover{
 		Conns: []*nats.Conn{s.nc}, Name: "roomsvc/" + s.cfg.Instance + "/try", Dial: s.cfg.Dial, Log: s.cfg.Log,
@@ -282,9 +283,9 @@ func temporary(err error) bool {
 }
 
 // dispatch passes each arriving message to its partition. The NATS account should map each
-// room.<name> to the subject of its partition. Without that mapping every instance receives the
-// messages of all rooms, and [partition.offer] ignores those of partitions that other instances
-// own.
+// room.<name> to the subject of its partition. Without that mapping, every instance receives the
+// messages of all rooms. Then [partition.offer] ignores the messages for partitions that other
+// instances own.
 func (s *Service) dispatch(ctx context.Context) {
 	for {
 		select {

@@ -34,9 +34,9 @@ func (t *term) takeSnapshots(ctx context.Context) (*stream.StateFence, error) {
 	return t.state.fence, nil
 }
 
-// saveSnapshot writes the snapshot of an act whose record is committed, erases the records that the
-// act has deleted, and reports to the term. The new snapshot keeps fields of the old one that this
-// version does not know, because a newer version wrote them.
+// saveSnapshot is called when the record of an act is committed. It writes the act's snapshot,
+// erases the records that the act has deleted, and reports to the term. The old snapshot may have
+// fields that only a newer version knows. The new snapshot keeps these fields.
 func (t *term) saveSnapshot(room proto.Room, snapshot *proto.Snapshot, erase []uint64) {
 	t.p.s.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), t.p.s.cfg.Commit)

@@ -46,7 +46,7 @@ func (r *routes) carry(in net.Conn) {
 		return
 	}
 	defer out.Close()
-	var dialer atomic.Int32 // number of the server that has opened the route, read from its INFO; -1 = not known yet
+	var dialer atomic.Int32 // number of the server that has opened the route, from the protocol message INFO; -1 = not known yet
 	dialer.Store(-1)
 	var group sync.WaitGroup
 	pass := func(from, to net.Conn, seen func([]byte)) {

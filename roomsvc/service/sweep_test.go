@@ -9,8 +9,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// The stream of snapshots keeps one message per subject, even if an instance dies before it deletes
-// a message that it has replaced.
+// The stream of snapshots keeps one message per subject. This holds even if an instance dies before
+// it has deleted a message that it has replaced.
 func TestStateStreamKeepsOneMessagePerSubject(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)

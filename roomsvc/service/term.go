@@ -71,7 +71,7 @@ type returnPath struct {
 type answer struct {
 	to     returnPath
 	reply  proto.Reply
-	record *proto.Record // the record of the answered command; it must be committed too; nil = the command made no record
+	record *proto.Record // the record of the answered command, which must be committed too; nil = the command made no record
 	since  time.Time
 
 	// snapshot is written after the record of an act is committed, and before the answer is sent;
@@ -161,8 +161,8 @@ func (t *term) deliver(rec *proto.Record) {
 }
 
 // saved is called after the write of the snapshot for which the first pending answer waits. Without
-// an error, it sends that answer and those behind it. After an error, it ends the term: the sender
-// sends the act again, and the next term reads the act from the log and writes the snapshot.
+// an error, it sends that answer and the answers behind it. After an error, it ends the term: the
+// sender sends the act again, and the next term reads the act from the log and writes the snapshot.
 func (t *term) saved(err error) {
 	if err != nil {
 		t.Failed(err)

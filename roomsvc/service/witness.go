@@ -48,8 +48,8 @@ func newWitness(s *Service) *witness {
 	return &witness{file: s.cfg.WitnessFile, commits: s.commits, nc: s.nc, deadline: s.cfg.Commit, log: s.cfg.Log}
 }
 
-// keep stores the witness again and again, until ctx ends. It stores it in the stream of snapshots,
-// and in the witness file if there is one.
+// keep stores the witness again and again, until ctx ends. One copy goes to the stream of
+// snapshots, and another one to the witness file if there is a file.
 func (w *witness) keep(ctx context.Context) {
 	tick := time.NewTicker(witnessEvery)
 	defer tick.Stop()
@@ -73,8 +73,8 @@ func (w *witness) store(ctx context.Context) {
 	if !w.nc.IsConnected() {
 		return
 	}
-	// ErrLost is not logged: another instance has stored the witness at the same time, and one of
-	// the two has succeeded.
+	// ErrLost is not logged. It means that another instance has stored the witness at the same
+	// time.
 	if err := w.commits.KeepWitness(ctx, w.nc); err != nil && !errors.Is(err, stream.ErrLost) {
 		w.log.Debug("store witness", "error", err)
 	}

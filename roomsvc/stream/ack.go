@@ -8,8 +8,8 @@ import (
 	"roomcast/proto"
 )
 
-// An ack without an error begins with ackStart if the stream of the log sends it, and with
-// stateAckStart if the stream of snapshots does.
+// An ack of the log's stream begins with ackStart, and an ack of the stream of snapshots begins
+// with stateAckStart. An answer with an error begins with neither.
 var (
 	ackStart      = []byte(`{"stream":"` + proto.StreamName + `"`)
 	stateAckStart = []byte(`{"stream":"` + proto.StateStream + `"`)

@@ -199,9 +199,9 @@ func (l *commitConn) oneByOne(batch []entry) {
 	l.works()
 }
 
-// asBatch commits batch as one atomic batch: the server stores all of it or nothing. If a single
-// server refuses it because of one lost fence, asBatch commits the records again, in one batch for
-// each partition.
+// asBatch commits batch as one atomic batch: the server stores all of it or nothing. A single
+// server may refuse the batch because of one lost fence. Then asBatch commits the records again, in
+// one batch for each partition.
 //
 // With replicas it never sends a refused batch again under the same fences, because the refusal may
 // be wrong. A server that was cut off from its peers believes for some seconds that it still leads.

@@ -52,7 +52,7 @@ func (c *Committer) Close() {
 	}
 }
 
-// open returns the connection. It opens another one if the last one is broken.
+// open returns the connection. If the last connection is broken, open opens a new one.
 func (c *Committer) open() (*commitConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,9 +87,9 @@ func (c *Committer) shunned() []string {
 }
 
 // Sink receives the results of the records appended under one fence. The committer calls Committed
-// once for each record, in the order of Append. If the fence becomes void, it calls Failed once,
-// and no method after that. The records for which Committed was not called may or may not be in the
-// log. The calls come from the committer's goroutines and must not block.
+// once for each record, in the order of Append. If the fence becomes void, the committer calls
+// Failed once, and calls no method after that. The records for which Committed was not called may
+// or may not be in the log. The calls come from the committer's goroutines and must not block.
 type Sink interface {
 	Committed(stream uint64)
 	Failed(err error)

@@ -75,7 +75,8 @@ func record(room proto.Room, seq uint64) *proto.Record {
 	return &proto.Record{Room: room, Seq: seq, From: "u", Stamp: "s", State: proto.State{Epoch: "e", At: e.At}, Payload: e.AppendJSON(nil)}
 }
 
-// ways runs a test twice: with a server that syncs each record to disk, and with one that does not.
+// ways runs a test twice. The first server syncs each record to disk before it answers, and the
+// second server does not.
 func ways(t *testing.T, test func(t *testing.T, s *natstest.Server, cfg Config)) {
 	for name, sync := range map[string]bool{"unsynced": false, "synced": true} {
 		t.Run(name, func(t *testing.T) {
@@ -151,8 +152,8 @@ func TestOlderFenceAppendsNothing(t *testing.T) {
 		}
 		natstest.Eventually(t, "the first record", func() bool { n, _ := mine.state(); return n == 1 })
 		take(t, b, lobby.Partition(), "b", &theirs)
-		// The loss of a fence does not affect another partition, not even if records of both are in
-		// the same batch.
+		// The loss of a fence does not affect another partition, even if one batch has records of
+		// both partitions.
 		for seq := uint64(1); seq <= 50; seq++ {
 			old.Append(record(lobby, seq+1))
 			if err := kept.Append(record(hall, seq)); err != nil {

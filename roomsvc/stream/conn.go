@@ -61,7 +61,7 @@ type entry struct {
 // dials is how often newCommitConn dials to find a server that is not in avoid.
 const dials = 4
 
-// newCommitConn opens a connection. It uses a server in avoid only if it finds no other one.
+// newCommitConn opens a connection. It uses a server in avoid only if it finds no other server.
 func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 	most := maxBatch
 	if c.cfg.Replicas > 1 {

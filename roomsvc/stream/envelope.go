@@ -78,7 +78,7 @@ const (
 	codeRetry    = 10164 // wrong last sequence, because the server is just storing another message on the fence's subject
 	codeNotFound = 10037 // no message found
 
-	codeNoCluster = 10008 // the servers have no leader, or this one is cut off from it
+	codeNoCluster = 10008 // the cluster has no leader, or this server does not reach the leader
 	codeNotLeader = 10009
 	codeOffline   = 10118 // no server that holds the stream can be reached
 )

@@ -38,7 +38,7 @@ func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
 
 // A server without space for a record may still have space for a smaller record after it. After the
 // refusal of a record, the stream must not contain a later record of the same room. This must be
-// true on a new connection, and on one that has seen a refusal before.
+// true on a new connection, and on a connection that has seen a refusal before.
 func TestFullServerLeavesNoHoles(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.JetStreamMaxStore = 4 << 20 })
 	nc := s.Connect(t)

@@ -61,8 +61,8 @@ func (s *StateFence) Write(ctx context.Context, room proto.Room, snapshot *proto
 	return nil
 }
 
-// Sweep deletes older snapshots of a room, in the background. Older snapshots exist if an owner
-// died before it deleted those that it had replaced.
+// Sweep deletes older snapshots of a room, in the background. They exist if an owner has replaced a
+// snapshot and has died before it could delete the old one.
 func (s *StateFence) Sweep(room proto.Room) { s.conn.sweepLater(sweep{subject: room.StateSubject()}) }
 
 func (s *StateFence) publish(ctx context.Context, msg *nats.Msg) (uint64, error) {

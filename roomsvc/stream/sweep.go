@@ -14,10 +14,11 @@ import (
 // The stream of snapshots keeps one message of each subject. NATS could do that by a limit of the
 // stream, but nats-server 2.15.2 hangs when a limit removes a damaged message. So the writer of a
 // message deletes the older messages of the same subject. A crash may leave some older messages.
-// They cost only space: readers take the newest message, and the next writer or owner deletes the
-// others.
+// They cost only space. Readers take the newest message, and the next writer or the next owner
+// deletes the older messages.
 
-// sweep is a task: delete the messages of a subject that are older than the one with sequence seq.
+// sweep is a task: delete all messages of a subject that are older than the message with sequence
+// seq.
 type sweep struct {
 	subject string
 	seq     uint64 // sequence of the message that stays; 0 = the newest message that a replica knows
@@ -71,8 +72,8 @@ func (s sweep) run(ctx context.Context, nc *nats.Conn) error {
 	}
 }
 
-// getMessage asks any replica for a message in the stream of snapshots, and returns its
-// sequence; 0 = there is none.
+// getMessage asks any replica for a message in the stream of snapshots, and returns its sequence; 0
+// = there is no such message.
 func getMessage(ctx context.Context, nc *nats.Conn, query map[string]any) (uint64, error) {
 	ask, err := json.Marshal(query)
 	if err != nil {

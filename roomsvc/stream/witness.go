@@ -65,8 +65,8 @@ func (w *witness) saw(seq uint64) {
 	w.known.Last = max(w.known.Last, seq)
 }
 
-// newer joins two witnesses. If one knows of more losses, newer returns that one. Otherwise it
-// returns the later sequence of the two.
+// newer joins two witnesses. If one of them includes more losses, newer returns that witness.
+// Otherwise it returns the later sequence of the two.
 func newer(a, b proto.Witness) proto.Witness {
 	if a.Losses != b.Losses {
 		if b.Losses > a.Losses {
@@ -165,7 +165,7 @@ func (c *Committer) KeepWitness(ctx context.Context, nc *nats.Conn) error {
 	return nil
 }
 
-// readWitness returns the stored witness and its sequence; 0 = there is none.
+// readWitness returns the stored witness and its sequence; 0 = no witness is stored.
 func readWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint64, err error) {
 	brief, cancel := context.WithTimeout(ctx, apiTime(ctx))
 	defer cancel()
@@ -209,8 +209,8 @@ func confirmWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq ui
 	return w, seq, err
 }
 
-// writeWitness stores w. It fails with [ErrLost] unless the newest message of the subject has the
-// sequence after.
+// writeWitness stores w. The parameter after is the sequence of the newest message that the caller
+// knows. If the subject has a newer message, writeWitness fails with [ErrLost].
 func writeWitness(ctx context.Context, nc *nats.Conn, w proto.Witness, after uint64) (seq uint64, err error) {
 	body, err := json.Marshal(w)
 	if err != nil {

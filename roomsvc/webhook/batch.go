@@ -40,8 +40,8 @@ const (
 )
 
 // Pause returns how long to wait after the given number of failures in a row. It begins with one
-// second and doubles up to a minute. A random part of up to a fifth is subtracted, so that receivers
-// at one address do not all get their posts at the same time.
+// second and doubles up to a minute. Pause subtracts a random part of up to a fifth. So not all
+// receivers at one address get their posts at the same time.
 func Pause(failures int) time.Duration {
 	pause := maxPause
 	if failures < 8 {

@@ -40,8 +40,8 @@ type Receiver struct {
 	refused string // the last logged error of reading the file; it is not logged twice
 }
 
-// Open returns the receiver at a URL. Its posts are signed with the secrets in the file, which is
-// read again for every post, so that a changed secret needs no restart.
+// Open returns the receiver at a URL. Its posts are signed with the secrets in the file. Every post
+// reads the file again, so a changed secret needs no restart.
 func Open(address, file string, log *slog.Logger) (*Receiver, error) {
 	if err := CheckURL(address); err != nil {
 		return nil, err
