@@ -17,9 +17,9 @@ type call struct {
 	fields   fields
 	sent     bool // true if the present connection has sent it
 	sentAt   time.Time
-	began    time.Time // when a connection first sent it; zero = never, so the server has not stored it
+	began    time.Time // when a connection first sent the command; zero = never, so the server has not stored it
 	as       string    // the sender's id at that time
-	broken   bool      // events are missing since then, and the event of this message may be one of them
+	broken   bool      // the replay since then had a gap, in which the event of this message may be missing
 	finished bool
 	done     chan answer // has space for the one answer
 }

@@ -59,7 +59,7 @@ var ErrUncertain = errors.New("the message may be stored")
 
 // Config says where and how to connect. Every field but URLs may be zero.
 type Config struct {
-	URLs   []string // of gateways, such as ws://127.0.0.1:8000; the client begins with a random one, and tries the next after each failure
+	URLs   []string // of gateways, such as ws://127.0.0.1:8000; the client begins with a random URL, and tries the next URL after each failure
 	Name   string   // the name that other members see
 	Resume string   // the field of an earlier [Hello]; it gives this client the same sender
 

@@ -59,8 +59,8 @@ func TestSayIsSentAgainUntilItsAck(t *testing.T) {
 }
 
 // The answer to a message was lost, and the server may have forgotten the message's key. The client
-// looks for the message in the replay of the next connection, and sends it again only if it is not
-// there.
+// looks for the message in the replay of the next connection. If the replay does not contain the
+// message, the client sends it again.
 func TestAMessageWithAForgottenKeyIsLookedForInTheReplay(t *testing.T) {
 	const own = `{"room":"lobby","seq":%d,"at":"%s","from":{"id":"%s"},"key":"k1","text":"hi"}`
 	for _, test := range []struct {

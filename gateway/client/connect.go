@@ -26,12 +26,12 @@ type connector struct {
 
 	failure     error                  // error of the last try
 	presented   atomic.Pointer[string] // the newest credential that the client has sent
-	expired     *CloseError            // the close by which a server said that a credential has expired
+	expired     *CloseError            // the newest close with code 4003; nil = no credential has expired
 	expirations int                    // how often servers have called the newest credential expired
 }
 
-// run opens one session after the other, until ctx ends or an error says that another try cannot
-// succeed.
+// run opens one session after the other. It ends with ctx, or after an error which says that
+// another try cannot succeed.
 func (c *connector) run(ctx context.Context) {
 	next := rand.IntN(len(c.cfg.URLs))
 	for failures := 0; ; {
@@ -137,8 +137,8 @@ func (c *connector) read(l *link) error {
 	}
 }
 
-// write sends due commands and pongs, and pings a silent server. It returns, and closes the
-// connection, if the server does not answer, if ctx ends, or if quit is closed.
+// write sends due commands and pongs, and pings a silent server. It ends if the server does not
+// answer, if ctx ends, or if quit is closed. Then it closes the connection.
 func (c *connector) write(ctx context.Context, l *link, quit chan struct{}) {
 	defer l.conn.Close()
 	timer := time.NewTimer(0)

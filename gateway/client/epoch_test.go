@@ -7,8 +7,8 @@ import (
 	"roomcast/proto"
 )
 
-// resumes closes the client's connection and answers the join on the next one. It fails the test
-// unless that join names the epoch, and since as the last seq.
+// resumes closes the client's connection and answers the join on the next one. The join must name
+// the epoch, and since as the last seq.
 func (s *script) resumes(p *played, since uint64, epoch string, head uint64) *played {
 	s.t.Helper()
 	p.conn.Close()
@@ -94,9 +94,9 @@ func TestEmptyRoomGetsItsEpochWithTheFirstEvent(t *testing.T) {
 	s.resumes(p, 1, "e1", 1)
 }
 
-// A replay may contain a close that was undone by a reopening; such a close does not end the
-// membership. After a reset, seqs begin again: a close ends the membership even if its seq is below
-// the old head.
+// A replay may contain a close that a reopening has undone. Such a close does not end the
+// membership. After a reset, seqs begin again. Then a close ends the membership even if its seq is
+// below the old head.
 func TestCloseAfterAResetEndsTheMembership(t *testing.T) {
 	for past, left := range map[uint64]bool{0: true, 1: true, 2: false} {
 		s := newScript(t)

@@ -38,8 +38,8 @@ func ExampleDial() {
 	}
 }
 
-// A program restarts. It continues after the last event that it has handled, and is the same sender
-// as before.
+// A program restarts. After the restart it continues after the last event that it has handled. It
+// is the same sender as before.
 func ExampleClient_Join() {
 	ctx := context.Background()
 	saved := struct {

@@ -30,7 +30,7 @@ type link struct {
 	partial []byte // the received part of a fragmented message; nil = no message is incomplete
 
 	// Owned by the writer.
-	ping time.Time // when the client sent a ping that has no answer; zero = none
+	ping time.Time // when the client sent a ping that has no answer yet; zero = no answer is missing
 	buf  []byte    // frames that flush will send
 }
 

@@ -19,7 +19,7 @@ type room struct {
 	head  uint64     // a close with a seq up to this one was undone by a reopening
 
 	state roomState
-	move  *call   // the join or leave that has no answer yet; nil = none
+	move  *call   // the join or leave that has no answer yet; nil = there is none
 	asked *call   // makes the caller of Join wait; nil after the answer
 	says  []*call // messages without an ack, in order; only the first may be sent; see [Client.Say]
 
@@ -31,7 +31,7 @@ type roomState int
 
 const (
 	absent  roomState = iota // the client must send a join
-	joining                  // the join has no answer yet; events that arrive before it belong to an earlier join
+	joining                  // the join has no answer yet; events that arrive before the answer belong to an earlier join
 	joined
 	lagging // the queue was full: the client drops events until the queue is empty, and then sends a leave
 	leaving // the leave has no answer yet; the join after it replays the dropped events
@@ -98,8 +98,8 @@ func (r *room) returned(e *proto.Event) {
 	}
 }
 
-// foundInReplay compares an event with the first waiting message. If the event is that message, it
-// is stored although its answer was lost, and foundInReplay answers the caller of Say.
+// foundInReplay compares an event with the first waiting message. If they are equal, the message is
+// stored although the answer was lost. Then foundInReplay answers the caller of Say.
 func (r *room) foundInReplay(e *proto.Event) {
 	if len(r.says) == 0 || e.Key == "" || e.Key != r.says[0].fields.Key || e.From.ID != r.says[0].as {
 		return

@@ -23,8 +23,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var lobby = proto.MustRoom("lobby")
 
-// script is a WebSocket server whose frames the test writes one by one. So it can misbehave in ways
-// in which a gateway does not.
+// script is a WebSocket server whose frames the test writes one by one. So it can make mistakes
+// that a gateway does not make.
 type script struct {
 	*httptest.Server
 	t        *testing.T

@@ -44,7 +44,7 @@ func (s *state) due(now time.Time) pass {
 	return p
 }
 
-// call adds the frame of k, unless this connection has sent it already.
+// call adds the frame of k if this connection has not sent it yet.
 func (p *pass) call(k *call) {
 	if !k.sent {
 		k.sent, k.sentAt = true, p.now
@@ -55,8 +55,8 @@ func (p *pass) call(k *call) {
 	p.patient = p.patient && left > 0
 }
 
-// say adds the frame of the room's first waiting message. It adds nothing if the message may be
-// stored and the server may have forgotten its key.
+// say adds the frame of the room's first waiting message. A message that may be stored is sent
+// again only while the server knows its key, or after the replay has shown that it is not stored.
 func (p *pass) say(r *room) {
 	k := r.says[0]
 	if !k.sent && !k.began.IsZero() && p.s.forgotten(k, p.now) {

@@ -36,8 +36,8 @@ func newState(cfg *Config) *state {
 	}
 }
 
-// signal puts an element into a channel that has space for one, unless it contains one already.
-// This wakes the reader.
+// signal puts an element into a channel that has space for one element. If the channel is full,
+// signal does nothing. This wakes the reader.
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:

@@ -148,7 +148,7 @@ func TestReloadedPageKeepsIdentityAndMessages(t *testing.T) {
 	}
 }
 
-// The page changes the typed name as little as possible, so that the server accepts it.
+// The page changes a typed name only where the server would not accept it.
 func TestPageSendsAcceptableNames(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)

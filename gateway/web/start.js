@@ -1,5 +1,5 @@
-// start.js: the connection of the page, and the identity of this tab. The browser runs it as soon
-// as it and the client are loaded, while the other files are still loading.
+// start.js: the connection of the page, and the identity of this tab. The browser runs this file
+// early, while most other files are still loading. It waits only for this file and the client.
 
 import { connect } from "./room.js";
 
@@ -24,7 +24,7 @@ export function cleanName(name) {
 
 // The identity of this tab
 
-/** Holds a lock until the page ends. Reports whether it got the lock; on plain http there are no locks, and it reports true. */
+/** Holds a lock until the page ends. Reports whether it got the lock. On plain http there are no locks, and the result is true. */
 const lock = (name, options) => new Promise((resolve) => {
   if (!navigator.locks) return resolve(true);
   navigator.locks.request(name, options, (held) => { resolve(!!held); return held && new Promise(() => {}); }).catch(() => resolve(false));
@@ -40,7 +40,7 @@ if (!reloaded) {
   keep("tab", tab, session);
   lock(`roomcast.tab.${tab}`);
 }
-/** Whether this tab has the browser's identity. One open tab has it; every other tab has its own, so that two tabs can talk. */
+/** Whether this tab has the browser's identity. Only one open tab has it. Every other tab has an identity of its own, so that two tabs can talk. */
 export const keeper = await lock("roomcast.identity", { ifAvailable: true });
 
 /** The credentials in the fragment of the URL, which the browser sends to no server. */

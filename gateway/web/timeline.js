@@ -35,7 +35,7 @@ export class Timeline {
   #newest = 0; // the highest known seq
   #read = 0; // the highest seq that was visible
   #mark = 0; // the first unread seq, below the divider; 0 = none
-  #unseen = 0; // the first seq that was unread when the room was entered; 0 = none, or the reader has gone there
+  #unseen = 0; // the first seq that was unread when the reader entered the room; 0 = all was read, or the reader has gone there
   #loading = 0; // a page is being read: +1 down, -1 up, 2 the newest
   #era = 0; // changes with the room, so that a late answer for another room is dropped
   #messages = new Map(); // Message -> its row in the outbox
@@ -53,7 +53,7 @@ export class Timeline {
       if (target.className === "more") host.menu(target, target.parentElement.event);
       else if (target.className === "undo") host.undo(target.closest("li").event);
     });
-    // The Tab key reaches only one of the messages' buttons; the arrow keys move between them.
+    // The Tab key reaches only one button of all messages. The arrow keys move from one button to the next.
     scroll.addEventListener("focus", () => this.#stop(this.#buttons.findLast((b) => b.getBoundingClientRect().top < scroll.getBoundingClientRect().bottom)));
     log.addEventListener("keydown", (e) => {
       const all = this.#buttons, at = all.indexOf(e.target), next = at < 0 ? undefined : all[{ ArrowUp: at - 1, ArrowDown: at + 1 }[e.key]];
@@ -89,7 +89,7 @@ export class Timeline {
   /** Whether the room has no messages. */
   get empty() { return this.loaded && !this.#older && !this.#last && !this.#messages.size; }
 
-  /** The number of messages since the first unread one, if that one is above the visible part; otherwise 0. */
+  /** The number of messages since the first unread message, if that message is above the visible part; otherwise 0. */
   get above() {
     const row = this.#unseen && this.#rowAt(this.#scroll.getBoundingClientRect().top);
     return row?.event && row.event.seq > this.#unseen ? this.#newest - this.#unseen + 1 : 0;

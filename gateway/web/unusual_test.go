@@ -158,7 +158,7 @@ func TestMessagesAndFieldHaveTheSameEdges(t *testing.T) {
 	}
 }
 
-// A page of any origin imports the client, which connects to the server that it came from.
+// A page of any origin can import the client. The client connects to the server that has served it.
 func TestClientWithoutAnAddressDialsItsOwnServer(t *testing.T) {
 	t.Parallel()
 	for _, prefix := range []string{"", "/chat"} {

@@ -38,7 +38,7 @@ func (p *tab) back(name string) {
 
 const divider = `document.querySelector("#log .unread")?.parentElement.querySelector(".bubble").textContent`
 
-func TestDividerStandsAboveWhatWasMissed(t *testing.T) {
+func TestDividerStandsAboveTheMissedMessages(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	p, bob := openTab(t).open(g, "/?group=d"), g.speaker(t, "d", "Bob")
@@ -147,7 +147,7 @@ func TestDraftStaysInItsRoom(t *testing.T) {
 	wantSaid(t, p)
 }
 
-func TestOutageIsShownWithWhatWaits(t *testing.T) {
+func TestOutageIsShownWithTheWaitingMessages(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	p, bob := openTab(t).open(g, "/?group=o"), openTab(t).open(g, "/?group=other")
@@ -362,7 +362,7 @@ func TestEscapeInACompositionStaysThere(t *testing.T) {
 	}
 }
 
-func TestScreenReaderIsToldEachThingOnce(t *testing.T) {
+func TestScreenReaderAnnouncesEachThingOnce(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	p, bob := openTab(t).open(g, "/?group=sr"), g.speaker(t, "sr", "Bob")
@@ -492,7 +492,7 @@ func withTokens(t *testing.T, flags ...string) (g *gateway, token func(sub, name
 	}
 }
 
-// A ticket logs in once. The reload that follows is the same person.
+// A ticket logs in once. After a reload, the page is still the same person.
 func TestTicketInTheFragmentLogsIn(t *testing.T) {
 	t.Parallel()
 	api := filepath.Join(t.TempDir(), "api")

@@ -22,7 +22,7 @@ import (
 var files embed.FS
 
 // policy is the Content-Security-Policy of the page. The page may load files from and connect to
-// its own server only. It may use no inline scripts and styles, and may turn no string into
+// its own server only. It must not use inline scripts or styles, and must not turn strings into
 // HTML.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -78,10 +78,10 @@ func New() *Handler {
 	return h
 }
 
-// needless matches what only the readers of the source need: indentation, comments on lines of
-// their own, and comments at the end of a line. A comment at the end of a line matches only if it
-// contains no quote and no slash. Otherwise a part of a string or of a regular expression could
-// match. No file has a string of several lines.
+// needless matches text that a browser does not need: indentation, comments on lines of their own,
+// and comments at the end of a line. A comment at the end of a line matches only if it contains no
+// quote and no slash. Otherwise a part of a string or of a regular expression could match. No file
+// has a string of several lines.
 var needless = regexp.MustCompile("(?m)^[ \\t]*(?://.*|/\\*(?s:.*?)\\*/)|^[ \\t]+|[ \\t]+// [^\\n\"'`/]*$")
 
 // squeeze removes what a browser does not need. The lines keep their numbers.

@@ -145,7 +145,7 @@ export function nameOf({ id = "", name }) {
 }
 
 let graphemes;
-/** The letter of a name for its circle: the first one, or for a guest the last one of the id. @param {string} name */
+/** The letter in the circle of a person: the first letter of the name, or the last letter of a guest's id. @param {string} name */
 export function initialOf(name) {
   if (Intl.Segmenter) graphemes ??= new Intl.Segmenter(lang, { granularity: "grapheme" });
   const first = graphemes ? graphemes.segment(name)[Symbol.iterator]().next().value?.segment : Array.from(name)[0];

@@ -97,7 +97,7 @@ test("each command is the right request", async () => {
   }
 });
 
-test("a message whose request fails is sent again with its key, behind the replay", async () => {
+test("a message whose request fails is sent again with its key, after the replay", async () => {
   const w = await inside();
   await w.message(11);
   const m = w.s.room.send("a"), [first] = w.asked.splice(0);
@@ -116,7 +116,7 @@ test("a message whose request fails is sent again with its key, behind the repla
   assert.deepEqual([m.state, m.seq, w.asked], ["sent", 12, []]);
 });
 
-test("a room that is joined later needs another stream, which continues where the first one is", async () => {
+test("a room that is joined later needs another stream, which continues at the position of the first stream", async () => {
   const w = await inside();
   const old = w.stream;
   await w.message(11);
@@ -288,7 +288,7 @@ test("refusals of the stream and of requests end or repeat the connection as clo
   assert.deepEqual([w.s.c.state, w.s.all("fatal")[0].code], ["closed", "normal"]);
 });
 
-test("a cookie opens the stream, but no command: those are refused, and the stream goes on", async () => {
+test("a cookie opens the stream; commands with only a cookie are refused, and the stream goes on", async () => {
   const w = await blocked();
   await w.hello({ you: { id: "ann" } });
   await w.ok(10);
@@ -330,7 +330,7 @@ test("a silent stream is replaced, and without an answer the connection is lost"
   assert.equal(w.s.c.state, "waiting");
 });
 
-test("it returns to a WebSocket when one works, between two requests", async () => {
+test("the client returns to a WebSocket that works, between two requests", async () => {
   const w = await inside();
   await w.message(11);
   await w.wait(12_000);

@@ -62,7 +62,7 @@ test("a dial that hangs is given up within 6 s after online", async () => {
   } finally { page.done(); }
 });
 
-test("it drops a silent server that owes an answer", async () => {
+test("the client drops a silent server that owes an answer", async () => {
   const s = await inLobby({ timeout: 1000 });
   tick(5000);
   assert.equal(s.c.state, "open", "nothing is owed");
@@ -84,7 +84,7 @@ test("a connection that is closed at once never connects", async () => {
   await assert.rejects(s.c.ready(), { code: "closed" });
 });
 
-test("what JSON cannot represent is refused at once and blocks nothing", async () => {
+test("content that JSON cannot represent is refused at once and blocks nothing", async () => {
   const s = await inLobby();
   const cycle = {};
   cycle.self = cycle;
@@ -437,7 +437,7 @@ test("storage keeps the identity and unsent messages of all rooms over a reload"
   assert.deepEqual([...storage.items.keys()], ["roomcast ws://h:8000/ws "], "only the identity remains");
 });
 
-test("a send writes one record, whatever waits", async () => {
+test("a send writes one record, however many messages wait", async () => {
   const storage = new Shelf();
   const s = await inLobby({ storage });
   s.c.close();
@@ -445,7 +445,7 @@ test("a send writes one record, whatever waits", async () => {
   assert.ok(storage.writes < 200 * 3_500, `${storage.writes} bytes were written`);
 });
 
-test("what cannot be stored is reported, and sent all the same", async () => {
+test("a message that cannot be stored is reported, and still sent", async () => {
   const no = () => { throw new Error("denied"); };
   const later = async () => { throw new Error("later"); };
   for (const storage of [{ getItem: no, setItem: no, removeItem: no, length: 1, key: no }, { load: later, put: later, delete: later }, Object.assign(new Shelf(), { setItem: no })]) {

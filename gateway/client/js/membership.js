@@ -165,7 +165,7 @@ export class Room extends Emitter {
       }
       if (error) return this.#refused(error);
       if (!resumed && (!ok.seq || !Object.keys(from).length)) Object.assign(this, { _seq: ok.seq, _at: ok.at, _epoch: ok.epoch });
-      // If the connection ends before the replay begins, the next join must not ask for the last N again: it could skip events.
+      // If the connection ends before the replay begins, asking for the last N again could skip events. So the next join names a seq.
       else if (!resumed && from.last) this.#from = { since: Math.max(0, ok.seq - from.last), epoch: ok.epoch };
       // Otherwise keep the old epoch until the gap of a reset arrives. If the connection ends
       // before that, the next join must name the old epoch.
@@ -263,7 +263,7 @@ export class Room extends Emitter {
     this.#flush();
   }
 
-  /** Sends the room's oldest waiting message. It sends one at a time, because a refusal could change the order. */
+  /** Sends the room's oldest waiting message. It waits for each ack before it sends the next message. Otherwise a refusal could change the order. */
   #flush() {
     const c = this.#connection, message = this.pending[0];
     if (this.state !== "joined" || this.#busy || this.#timer || !message) return;
@@ -326,7 +326,7 @@ export class Room extends Emitter {
 
   // Members
 
-  /** Asks for the members. The first time it asks at once; after that it limits the questions and delays them at random, because all members of a room ask. */
+  /** Asks for the members. The first time it asks at once. After that it asks rarely and after a random delay, because all members of a room ask. */
   #askWho() {
     if (!this.#watched || this.state !== "joined") return;
     const { list, more } = this.#people;

@@ -1,5 +1,5 @@
-// message.js: our messages and their storage. It also has what the other files of the client share:
-// errors and listeners.
+// message.js: our messages and their storage. It also has errors and listeners, which the other
+// files of the client use.
 
 export const now = () => performance.now(); // ms; nobody sets this clock
 

@@ -1,5 +1,5 @@
 // react.js: hooks for React. Components that use the same room share it; the last one to unmount
-// leaves it. React's strict mode runs each effect twice, which neither connects nor joins twice.
+// leaves it. React's strict mode runs each effect twice, but the hooks connect and join only once.
 
 import { useEffect, useState, useSyncExternalStore } from "react";
 import { Connection, connect } from "@roomcast/client";

@@ -81,7 +81,7 @@ export class RoomcastError extends Error {
   readonly close?: number;
 }
 
-/** Where a replay begins: after the event with the seq since, whose epoch and time are epoch and at; or with the newest events, as many as last; or after a time. */
+/** Where a replay begins. With since: after the event with this seq; epoch and at are the epoch and the time of that event. With last: at the newest events, as many as last says. With after: after this time. */
 export interface From {
   since?: number;
   epoch?: string;
@@ -156,7 +156,7 @@ export interface RoomEvents<D = unknown> {
   /** The join or a signal was refused, or we lost the room. */
   refused: RoomcastError;
   gap: Gap;
-  /** The replay is complete. resumed: it continued at our last event; exact: nothing was missing. */
+  /** The replay is complete. resumed: the replay has continued at our last event; exact: no event was missing. */
   replayed: { events: number; resumed: boolean; exact: boolean };
   members: Members;
   joined: Partial<Identity> & { count: number };
@@ -219,7 +219,7 @@ export class Connection {
   /** The server's name of the present session, for its logs; it begins with the name of the gateway. */
   readonly session: string;
   readonly rooms: Room[];
-  /** Our messages that are not answered yet, in all rooms; after a reload also of rooms that are not joined. */
+  /** Our messages without an answer, in all rooms. After a reload it includes rooms that are not joined yet. */
   readonly pending: Message[];
   /** Calls listener for each event. Returns a function that stops this. */
   on<T extends keyof ConnectionEvents>(type: T, listener: (detail: ConnectionEvents[T]) => void): () => void;

@@ -28,7 +28,7 @@ const CAUSES = { 1000: "closed_by_word", 1002: "bad_request", 1003: "unsupported
 const BACKOFF = { first: 500, most: 20_000, stable: 5_000 }; // ms
 const IDLE = 25_000; // ms without a frame, after which the client sends a ping
 const PROBE = 5_000; // ms within which the answer to a ping must come
-const WINDOW = 120_000; // ms for which a server remembers keys, unless hello names another time
+const WINDOW = 120_000; // ms for which a server remembers keys, if hello names no other time
 const MOST_PENDING = 256; // messages waiting for an ack; more are refused as "overloaded"
 const MOST_DELAY = 2 ** 31 - 1; // ms; timers allow no more
 
@@ -71,7 +71,7 @@ export class Connection extends Emitter {
     this.#options = options;
     this.#store = options.storage && storeOf(options.storage);
     this.#load();
-    const turn = this.#turn; // connect later, so that listeners set right after connect() miss no event
+    const turn = this.#turn; // connect later, so that the caller can set listeners before the first event
     queueMicrotask(() => { if (turn === this.#turn) this.reconnect(); });
   }
 

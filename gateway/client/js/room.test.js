@@ -96,7 +96,7 @@ test("reconnects() agrees with the golden table of close codes", () => {
   for (const { code, reconnect } of golden("closes.json")) assert.equal(reconnects(code), reconnect, `${code}`);
 });
 
-test("it reconnects unless the close code is final", async () => {
+test("the client reconnects unless the close code is final", async () => {
   for (const { code, reconnect } of golden("closes.json")) {
     const s = await inLobby();
     s.end(code, "why");
@@ -120,7 +120,7 @@ test("the wait before reconnecting is random, below a bound that doubles from 0.
   assert.deepEqual(bounds, [500, 1000, 2000, 4000, 8000, 16000, 20000, 20000]);
 });
 
-test("it resumes with since, epoch, at and resume, and drops repeats", async () => {
+test("the client resumes with since, epoch, at and resume, and drops repeats", async () => {
   const s = await inLobby();
   s.event(11);
   s.event(12);
@@ -148,7 +148,7 @@ test("a replay that has not begun begins at the same event on the next connectio
   assert.deepEqual(s.take("join").join, { room: "lobby", since: 10, epoch: "e1", at });
 });
 
-test("it reconnects after missing events without a gap", async () => {
+test("the client reconnects after missing events without a gap", async () => {
   const s = await inLobby();
   s.event(11);
   s.event(13);
@@ -159,7 +159,7 @@ test("it reconnects after missing events without a gap", async () => {
   assert.equal(s.take("join").join.since, 11);
 });
 
-test("it continues after a trimmed gap and starts over after a reset", async () => {
+test("the client continues after a trimmed gap and starts over after a reset", async () => {
   const s = await inLobby();
   s.push({ room: "lobby", gap: { from: 11, to: 40, reason: "trimmed" } });
   s.event(41);
@@ -196,7 +196,7 @@ test("after a live reset it asks for the new epoch and delivers nothing twice", 
   assert.equal(s.all("gap").length, 1);
 });
 
-test("it asks again for a reset that did not arrive before the connection ended", async () => {
+test("the client asks again for a reset that did not arrive before the connection ended", async () => {
   const s = await inLobby();
   s.event(11);
   comeBack(s);
@@ -229,7 +229,7 @@ test("after a gap it resumes without the time of the last event", async () => {
   }
 });
 
-test("it sends messages one at a time, in order, with the same key until the ack", async () => {
+test("the client sends messages one at a time, in order, with the same key until the ack", async () => {
   const s = await inLobby();
   const [a, b] = ["a", "b"].map((text) => s.room.send(text));
   const first = s.take("say").say;
@@ -257,7 +257,7 @@ test("a message that the replay contains is not sent again", async () => {
   assert.deepEqual([a.state, a.seq, s.frames], ["sent", 11, []]);
 });
 
-test("it sends nothing on a closing socket, and sends it on the next", async () => {
+test("the client sends nothing on a closing socket, and sends it on the next", async () => {
   const s = await inLobby();
   s.ws.readyState = 2;
   s.room.send("a");
@@ -267,7 +267,7 @@ test("it sends nothing on a closing socket, and sends it on the next", async () 
   assert.equal(s.take("say").say.text, "a");
 });
 
-test("it waits for retry_ms, and no message overtakes", async () => {
+test("the client waits for retry_ms, and no message overtakes", async () => {
   const s = await inLobby();
   const a = s.room.send("a");
   s.room.send("b");
@@ -325,7 +325,7 @@ test("socket errors are handled, also after the client has dropped the socket", 
   assert.equal(typeof ws.onerror, "function");
 });
 
-test("it does not resend a close word after reconnecting", async () => {
+test("the client does not resend a close word after reconnecting", async () => {
   const s = await inLobby();
   const word = s.room.send("关闭"), next = s.room.send("later");
   s.take("say");
@@ -338,7 +338,7 @@ test("it does not resend a close word after reconnecting", async () => {
   assert.equal(s.take("say").say.text, "later");
 });
 
-test("it sends messages of an interruption afterwards, and refuses too many", async () => {
+test("the client sends messages of an interruption afterwards, and refuses too many", async () => {
   const s = await inLobby();
   s.c.close();
   assert.equal(s.ws.closed, 1000);

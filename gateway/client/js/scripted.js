@@ -1,4 +1,4 @@
-// scripted.js: a server for the tests of room.js, which does what the test says, and a clock.
+// scripted.js: a server and a clock for the tests of room.js. The test decides what the server does.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, mock } from "node:test";

@@ -235,7 +235,7 @@ class Room(AsyncIterator[Item]):
         type: str = "",
         key: str = "",
     ) -> Ack:
-        """Send a message, which is one of text, data and bin, and return when it is stored.
+        """Send text, data or bin as a message, and return when the message is stored.
 
         Until the message is stored, the client sends it again, with the same key, as often as
         necessary. It sends the messages of a room one at a time, in the order of the calls. Give a
@@ -254,7 +254,7 @@ class Room(AsyncIterator[Item]):
         return read_ack(await self._client._ask("say", fields, self._member))
 
     async def history(self, *, before: int | None = None, since: int | None = None, limit: int | None = None) -> Page:
-        """Read a page of the log: the events before a seq, those after a seq, or the newest ones."""
+        """Read a page of the log: the events before a seq, the events after a seq, or the newest events."""
         fields = {"room": self.name, "before": before, "since": since, "limit": limit}
         return Page.read(await self._client._ask("history", _given(fields)))
 
@@ -262,7 +262,7 @@ class Room(AsyncIterator[Item]):
         return Members.read(await self._client._ask("members", {"room": self.name}))
 
     async def signal(self, type: str, data: Any = _NOTHING) -> None:
-        """Send a notification to the members now in the room. It is not stored, and sent at most once: see Lost."""
+        """Send a notification to the present members. It is not stored. The client sends it at most once: see Lost."""
         fields = {"room": self.name, "type": type}
         if data is not _NOTHING:
             fields["data"] = data
@@ -286,7 +286,7 @@ class Room(AsyncIterator[Item]):
         return read_ack(await self._client._ask("edit", fields))
 
     async def delete(self, seq: int, *, why: str = "", key: str = "") -> Ack:
-        """Delete a message for ever. It must be your own, unless you have the right moderate."""
+        """Delete a message for ever. To delete a message of another sender, you need the right moderate."""
         fields = {"key": key or secrets.token_urlsafe(16), **self._numbered(seq)}
         return await self.moderate("delete", **fields, **({"why": why} if why else {}))
 
