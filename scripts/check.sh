@@ -12,8 +12,8 @@
 # As root on Debian the script installs missing programs; otherwise it names them.
 #
 # FUZZ=1000000 is the number of inputs for each fuzzer of a parser for bytes from clients; other
-# fuzzers get a tenth. It is a number and not a time, because Go's fuzzing with a time limit
-# sometimes fails: golang.org/issue/75804.
+# fuzzers get a tenth. The limit is a number and not a time, because fuzzing in Go sometimes fails
+# with a time limit: golang.org/issue/75804.
 # TORTURE=40s is how long each of the three torture runs takes.
 set -eu
 cd "$(dirname "$0")/.."

@@ -2,9 +2,10 @@
 # usage: scripts/cluster.sh up|down|status
 #
 # Runs a cluster on this machine: three NATS servers with three copies of every message, two roomsvc
-# and three gateways. Kill any of these processes with the pid that status prints: no acknowledged
-# message is lost, and "cluster.sh up" starts the process again. Data, logs, pid files and the
-# passwords of the NATS users are in the directory roomcast-data/cluster, or in $CLUSTER_DIR.
+# and three gateways. You can kill any of these processes with the pid that status prints. No
+# acknowledged message is lost, and "cluster.sh up" starts the process again. Data, logs, pid files
+# and the passwords of the NATS users are in the directory roomcast-data/cluster, or in
+# $CLUSTER_DIR.
 set -eu
 cd "$(dirname "$0")/.."
 dir=${CLUSTER_DIR:-roomcast-data/cluster}
@@ -140,7 +141,7 @@ up) up ;;
 down) down ;;
 status) status ;;
 *)
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

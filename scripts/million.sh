@@ -1,9 +1,9 @@
 #!/bin/sh
 # million.sh connects a million members to one Roomcast on this machine and sends one message to
-# every room. It starts one NATS server and 52 gateways with 19,400 members each, because a process
-# may have 20,000 file descriptors. The processes use loopback addresses in a network namespace of
-# their own. It needs about 16 GB of free memory and a few minutes. For a small run, use --gateways
-# 4 --members 5000.
+# every room. It starts one NATS server and 52 gateways. Each gateway has 19,400 members, because a
+# process may have 20,000 file descriptors. The processes use loopback addresses in a network
+# namespace of their own. It needs about 16 GB of free memory and a few minutes. For a small run,
+# use --gateways 4 --members 5000.
 set -eu
 
 case " $* " in

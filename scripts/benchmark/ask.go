@@ -20,9 +20,9 @@ import (
 	"roomcast/proto"
 )
 
-// ask measures what it costs that a gateway asks the application's backend over NATS before it
-// permits something: connections, reconnects with a resume string, joins, and messages. Gateway 1
-// asks nothing. Gateway 2 asks about connections and joins, gateway 3 about messages.
+// ask measures the cost of questions to the application's backend. A gateway can ask the backend
+// over NATS before it permits a connection, a reconnect with a resume string, a join or a message.
+// Gateway 1 asks nothing. Gateway 2 asks about connections and joins, gateway 3 about messages.
 func ask(b *bench) error {
 	n, joins := 10_000, 2000
 	if b.quick {

@@ -39,7 +39,7 @@ func memoryOf(p *process, ops string) (memory, error) {
 	return m, nil
 }
 
-// idle measures the memory and CPU time that a member needs while there are no messages.
+// idle measures how much memory and CPU time a member needs while there are no messages.
 func idle(b *bench) error {
 	n, listen := 15_000, 30*time.Second
 	if b.quick {

@@ -22,8 +22,8 @@ import (
 var millionGateways, millionMembers int // flags
 
 // Each gateway has roomsEach rooms. The members of a room are on roomSpan gateways: the gateway of
-// the room, and those with the numbers before it. With 52 gateways there are about a thousand rooms
-// with a thousand members each.
+// the room, and the gateways with the numbers before. With 52 gateways there are about a thousand
+// rooms with a thousand members each.
 const (
 	roomsEach = 19
 	roomSpan  = 4

@@ -64,8 +64,8 @@ func (b *bench) start(core int, name, binary string, args ...string) (*process, 
 }
 
 // starters has, for each core, the job queue of one thread that is bound to the core. This thread
-// starts the child processes, which inherit the core. It never ends, because the kernel would then
-// kill the children that it has started (Pdeathsig).
+// starts the child processes, which inherit the core. The thread never ends. If it ended, the
+// kernel would kill the processes that it has started (Pdeathsig).
 var starters = map[int]chan func(){}
 
 // onCore calls f on a thread bound to core.

@@ -20,7 +20,7 @@ import (
 
 // The log of the case read.
 const (
-	longRooms = 2000 // number of rooms with longLog messages each; fill writes half of them in one go, half spread over the log
+	longRooms = 2000 // number of rooms with longLog messages each; fill writes half of these rooms in one go, and spreads the others over the log
 	longLog   = 80   // number of messages in a long room, a little more than a page
 )
 
@@ -114,8 +114,8 @@ func read(b *bench) error {
 func benchRoom(i int) proto.Room { return proto.MustRoom(fmt.Sprintf("bench_%d", i)) }
 
 // fill writes one message into each room. Into each of the first longRooms rooms it writes longLog
-// messages instead: into those with even numbers all at once, into those with odd numbers spread
-// over the log.
+// messages instead. In a room with an even number, they follow each other closely in the log. In a
+// room with an odd number, they are spread over the log.
 func fill(rooms int) (uint64, error) {
 	nc, err := nats.Connect(natsURL(0), nats.Name("fill"))
 	if err != nil {

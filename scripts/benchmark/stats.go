@@ -78,8 +78,8 @@ func (t *table) print() {
 	}
 }
 
-// watch measures conditions that make a measurement worthless: the clients need their whole core,
-// or a hypervisor or kernel threads have taken much of a core.
+// watch measures two conditions that make a measurement worthless. The clients may need their whole
+// core. Or a hypervisor or kernel threads may have taken much of a core.
 type watch struct {
 	at               time.Time
 	own, steal, soft time.Duration

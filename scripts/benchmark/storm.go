@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// storm kills one of two gateways while members send messages in every room. All its members
-// reconnect to the other gateway at once, and each resumes from its last seq.
+// storm kills one of two gateways while members send messages in every room. All members of the
+// killed gateway reconnect to the other gateway at once, and resume from their last seq.
 func storm(b *bench) error {
 	own, lost, rooms := 5000, 10_000, 100
 	if b.quick {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stuck measures a big room in which some members do not read: the delay of the members that read,
-// and the time until the gateway closes the sessions of those that do not.
+// stuck measures a big room in which some members do not read. It measures the delay of the other
+// members, and the time until the gateway closes the sessions that do not read.
 func stuck(b *bench) error {
 	n, quietly, limit := 10_000, 8*time.Second, 22*time.Second
 	if b.quick {

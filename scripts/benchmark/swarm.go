@@ -319,8 +319,8 @@ func (s *swarm) read(id int) {
 	}
 }
 
-// write sends all of b. If the socket does not accept all of b at once, write drops the member,
-// because b is short and so the server must have stopped reading.
+// write sends all of b. If the socket does not accept all of b at once, write drops the member: b
+// is short, so the server must have stopped reading.
 func (s *swarm) write(id int, b []byte) {
 	if n, _ := rawWrite(s.members[id].fd, b); n != len(b) {
 		s.drop(id, 1006)

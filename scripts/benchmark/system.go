@@ -181,7 +181,7 @@ func (s *system) cpu(first int) (sum time.Duration) {
 	return sum
 }
 
-// each returns the CPU time of every process.
+// each returns the CPU times of the processes.
 func (s *system) each() (list []time.Duration) {
 	for _, p := range s.procs {
 		list = append(list, p.cpu())
@@ -244,9 +244,9 @@ type outcome struct {
 }
 
 // measure lets the speakers send messages for the duration window. If interval is 0, each speaker
-// sends its next message when its previous one has reached all members. Otherwise one speaker after
-// another sends one message at each interval. The result contains the CPU time of procs[first:]
-// only.
+// sends its next message when its previous one has reached all members. Otherwise one speaker sends
+// one message at each interval, and the speakers take turns. The result contains the CPU time of
+// procs[first:] only.
 func (s *system) measure(window, interval time.Duration, first int) (outcome, error) {
 	t := s.t
 	if t.closedLoop = interval == 0; t.closedLoop {
@@ -283,7 +283,7 @@ func (s *system) measure(window, interval time.Duration, first int) (outcome, er
 }
 
 // compare measures the systems one after the other, b.rounds times. Each time it reverses the
-// order, so that a drift of the machine affects all systems equally.
+// order. So if the machine becomes slower over time, this affects all systems equally.
 func (b *bench) compare(systems []*system, interval time.Duration, first []int, each func(i int, o outcome)) error {
 	for r := range b.rounds {
 		for i := range systems {
@@ -306,8 +306,8 @@ type figure struct {
 	of     func(outcome) float64
 }
 
-// tabulate measures the systems and adds a row for each. In each round it also divides the figure
-// of each system by that of the first system.
+// tabulate measures the systems and adds a row for each. To compare the systems, it also divides
+// the figure of each system by the figure of the first system, in each round.
 func (b *bench) tabulate(rows *table, name string, systems []*system, interval time.Duration, first []int, f figure) error {
 	type columns struct{ said, heard, figure, ratio, p50, p99 samples }
 	got := make([]columns, len(systems))

@@ -29,9 +29,9 @@ func newBoard() *board {
 }
 
 // queueOf returns the name of the queue for an object. A scenario checks the order of objects only
-// within a queue. For example, a client may send its joins before or after its messages, so these
-// have two queues. Events and gaps share a queue, because an application must receive both in one
-// order.
+// within a queue. For example, a client may send its joins before or after its messages, so joins
+// and messages have two queues. Events and gaps share a queue, because an application must receive
+// both in one order.
 func queueOf(actor string, object map[string]any) string {
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		switch {
@@ -46,7 +46,7 @@ func queueOf(actor string, object map[string]any) string {
 }
 
 // put adds an object that the application has received, or a frame that the client has sent on the
-// link from. It drops frames of other links than the current one.
+// link from. It drops frames of links other than the current one.
 func (b *board) put(actor string, from *link, object map[string]any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -147,9 +147,8 @@ func (b *board) take(actor string, pattern map[string]any, limit time.Duration) 
 	}
 }
 
-// begin makes l the current link. With nil there is no current link afterwards. It drops the
-// waiting frames of the previous link, because a client may have sent more frames than the scenario
-// takes.
+// begin makes l the current link. nil means that there is no current link. It drops the waiting
+// frames of the previous link, because a client may have sent more frames than the scenario takes.
 func (b *board) begin(l *link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// TestMain runs the tests. If an environment variable names a mutant, it runs this mutant instead:
-// a driver whose input or output is changed.
+// TestMain runs the tests. If an environment variable names a mutant, TestMain runs the mutant
+// instead. A mutant is a driver whose input or output is changed.
 func TestMain(m *testing.M) {
 	if name := os.Getenv("CONFORMANCE_MUTANT"); name != "" {
 		if err := mutants[name].run(os.Args[1]); err != nil {

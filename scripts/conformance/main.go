@@ -1,6 +1,6 @@
 // Command conformance tests a client of Roomcast. It controls the client through a small program,
-// the driver, and acts as the server. It follows scenario files, in which the server may behave in
-// ways in which no gateway does. proto/docs/conformance.md explains drivers and scenarios.
+// the driver, and acts as the server. It follows scenario files, in which the server can make
+// mistakes that no gateway makes. proto/docs/conformance.md explains drivers and scenarios.
 package main
 
 import (

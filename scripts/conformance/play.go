@@ -213,8 +213,7 @@ func (p *player) hello(more map[string]any) {
 	p.link.send(map[string]any{"hello": hello})
 }
 
-// answer sends a frame. If it is an ok or an error, it gets the id of the last command that a step
-// has taken.
+// answer sends a frame. An ok or an error gets the id of the last command that a step has taken.
 func (p *player) answer(frame map[string]any) error {
 	ok, isOK := frame["ok"].(map[string]any)
 	if isOK || frame["error"] != nil {

@@ -214,7 +214,7 @@ func (v *visitor) press(label string) {
 }
 
 // connects opens a session in the lobby, with the origin of the application's page. It returns the
-// first frame, or why it received none.
+// first frame, or the reason why no frame came.
 func (a *application) connects(query, cookie string) string {
 	a.t.Helper()
 	ctx, cancel := context.WithTimeout(a.t.Context(), patience)

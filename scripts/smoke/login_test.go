@@ -15,8 +15,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// From the cookie of a browser, the example decides whether the browser may connect, and with which
-// id and rights.
+// The example reads the cookie of a browser. It decides whether the browser may connect, and with
+// which id and rights.
 func TestExampleLogin(t *testing.T) {
 	dir := t.TempDir()
 	password := filepath.Join(dir, "password")

@@ -1,6 +1,6 @@
 // Command smoke sends messages through a running Roomcast and prints each check that passes; see
-// scripts/smoke.sh. It uses another WebSocket library than Roomcast, so that an error in one of
-// them shows.
+// scripts/smoke.sh. It does not use the WebSocket library of Roomcast, so that an error in that
+// library shows.
 package main
 
 import (

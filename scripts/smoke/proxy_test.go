@@ -257,9 +257,9 @@ func status(t *testing.T, method, url, host string) int {
 	return resp.StatusCode
 }
 
-// nginx's proxy_pass without further lines sets the Host to the gateway's address and adds no
-// header that marks the request as forwarded. But it uses HTTP/1.0. By that the gateway must notice
-// that the request does not come from a local program.
+// nginx's proxy_pass without further lines sets the header Host to the gateway's address, and adds
+// no header that marks the request as forwarded. But it uses HTTP/1.0. From that the gateway must
+// conclude that the request does not come from a local program.
 func TestPlainProxyPassOpensNothing(t *testing.T) {
 	conf := nginxConf("server GATEWAY;", "location / { proxy_pass http://GATEWAY; } location /unused {")
 	front := proxy{program: "nginx", args: nginxArgs, conf: conf}.front(t, gatewayFor(t))

@@ -23,8 +23,8 @@ func walked(t *testing.T, one, two string) {
 	}
 }
 
-// The standalone form keeps acknowledged messages after kill -9. It exits with status 0 after
-// SIGTERM.
+// The standalone form loses no acknowledged message if it is killed with kill -9. After SIGTERM it
+// exits with status 0.
 func TestStandaloneKeepsAcknowledgedMessages(t *testing.T) {
 	data := t.TempDir()
 	run := func() *process {

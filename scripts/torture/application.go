@@ -35,8 +35,8 @@ func newApplication(r *run, name string) *application {
 	return &application{run: r, name: name, seqs: map[proto.Room]uint64{}, counts: map[string]int{}}
 }
 
-// ServeHTTP accepts posts. It answers some with an error, before or after it has received their
-// events, so that roomsvc must post those events again.
+// ServeHTTP accepts posts. It answers some posts with an error, before or after it has received
+// their events. Then roomsvc must post these events again.
 func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var batch struct {
 		Events []struct{ Data json.RawMessage }
@@ -160,7 +160,7 @@ func (a *application) countMembers(ctx context.Context, want int) {
 }
 
 // applications starts an application that receives posts. If clients can reach NATS, it also starts
-// one that reads from the consumer. Both end with ctx.
+// an application that reads from the consumer. Both end with ctx.
 func applications(ctx context.Context, r *run, staying *sync.WaitGroup) []*application {
 	hook := newApplication(r, "hook")
 	server := r.rig.Receive(hook)

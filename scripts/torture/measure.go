@@ -23,10 +23,10 @@ const (
 )
 
 // measure splits a NATS server off from its peers n times, each time the next server, while senders
-// post over HTTP. For each split it prints three figures: the pause (the longest time in which no
-// message of any room was acknowledged), and the rates of acks before the split and after the
-// pause. It also prints the longest pause of any single room, because the senders of that room
-// waited so long.
+// post over HTTP. For each split it prints three figures. The pause is the longest time in which no
+// message of any room was acknowledged. The other two are the rates of acks before the split and
+// after the pause. It also prints the longest pause of a single room: its senders waited for so
+// long.
 func measure(ctx context.Context, c config, n int) (err error) {
 	machine, err := rig.New(ctx, rig.Config{Dir: c.dir, Mode: "cluster", Sync: c.sync})
 	if err != nil {

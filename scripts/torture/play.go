@@ -306,8 +306,8 @@ func present(r *run, members []*member) map[proto.Room]int {
 }
 
 // waitForCounts waits, at most for showTime, until every member has received the right number of
-// members of each of its rooms. It does not wait for the last member, which may not receive the
-// notices of its own joins.
+// members of each of its rooms. It does not wait for the newest member, because a member may not
+// receive the notice of its own join.
 func (r *run) waitForCounts(ctx context.Context, members []*member) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()

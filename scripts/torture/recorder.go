@@ -12,8 +12,9 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// recorder writes the frames between one client and the gateways into the history. It sees the
-// frames before the client's own rules, which could drop a duplicate or hide a missing event.
+// recorder writes the frames between one client and the gateways into the history. It sees each
+// frame before the client handles the frame. So the client cannot hide a duplicate or a missing
+// event.
 type recorder struct {
 	history *history.Writer
 	client  string

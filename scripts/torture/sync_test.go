@@ -23,9 +23,9 @@ import (
 
 // Killing a process does not show what a power cut would lose, because the kernel keeps what a
 // killed process has written. So these tests trace the system calls of the processes with strace.
-// With "sync always", an fsync of the log's file must begin and end between the sending of a
-// message and its acknowledgement. A second run with a long sync interval must find no such fsync,
-// which shows that the method can tell the difference.
+// With "sync always", there must be an fsync of the log's file between the sending of a message and
+// its ack. With a long sync interval, there must be no such fsync. This second run shows that the
+// method works.
 
 const spoken = 20 // messages that a test sends, one after another
 

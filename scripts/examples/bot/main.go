@@ -3,9 +3,9 @@
 //	go run ./scripts/examples/bot -url ws://localhost:8000 -room lobby
 //
 // It answers each message exactly once, even if it is killed and started again. For this it saves
-// two things in a file: its resume string, with which the next run is the same sender, and its
-// position in the room. The key of an answer is made from the seq of the question. A run may die
-// after it has sent an answer and before it has saved its position. Then the next run sends the
+// two things in a file: its position in the room and its resume string. With the resume string, the
+// next run is the same sender. The key of an answer is made from the seq of the question. A run may
+// die after it has sent an answer and before it has saved its position. Then the next run sends the
 // same answer with the same key, and Roomcast does not store it again.
 package main
 

@@ -13,8 +13,8 @@ import (
 const lateAct = int64(time.Minute)
 
 // closings checks the answers to messages against the acts that closed and opened the rooms. It
-// uses the times of the answers and not the log, because the log lacks acts that a fault has
-// destroyed.
+// uses the times of the answers. It does not use the log, because a fault may have destroyed an act
+// in the log.
 func closings(order []*say, losses losses, report *Report) {
 	type period struct {
 		by       *say

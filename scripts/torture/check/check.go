@@ -3,10 +3,10 @@
 //
 // The method is that of the log checkers of Jepsen and Maelstrom. The check compares three things:
 // the commands and their answers, the events that every member received, and the log that a new
-// reader found afterwards. It reads the history twice: first the log, which is at its end, and then
-// everything. So its memory grows with the number of messages and not with the number of
-// deliveries. Each fault in a history lists the records that it may destroy. The system must
-// announce each loss by a gap or a new epoch.
+// reader found afterwards. It reads the history twice. The first time it uses only the log, which
+// is at the end. The second time it checks all entries. So its memory grows with the number of
+// messages and not with the number of deliveries. Each fault in a history lists the records that it
+// may destroy. The system must announce each loss by a gap or a new epoch.
 package check
 
 import (
@@ -31,7 +31,7 @@ const (
 	Duplicate  Rule = "duplicate"        // a message is stored twice, or a client received it twice
 	Epoch      Rule = "epoch"            // a new epoch was announced although nothing was lost, or was not announced after a loss
 	Presence   Rule = "presence"         // a client received a wrong number of members
-	Phantom    Rule = "phantom"          // an event was stored or received that nobody sent, that was refused, or that was altered
+	Phantom    Rule = "phantom"          // a stored or received event was never sent, was refused, or was changed
 	BadResume  Rule = "bad resume"       // the events after a join do not begin where the client asked
 	AfterClose Rule = "open after close" // a message was stored in a closed room, or received from it
 	Clock      Rule = "time"             // time went backwards in a room

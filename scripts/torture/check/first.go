@@ -33,15 +33,15 @@ func (f *first) learn(e history.Entry) {
 }
 
 // moved reports whether the message with the key was once stored under another seq than now. This
-// happens if a fault destroys the message and its sender sends it again.
+// happens if a fault has destroyed the message and the sender has sent it again.
 func (f *first) moved(key string, seq uint64) bool {
 	place, ok := f.places[key]
 	return ok && place != seq
 }
 
-// replaced reports whether an epoch in the log of a room may have replaced the epoch in which a
-// message was acknowledged at time t. The ack does not say in which epoch it stored the message, so
-// replaced has to infer it from the known epochs.
+// replaced is about a message that was acknowledged at time t. It reports whether the given epoch
+// of the log may have replaced the epoch that the room had at that time. An ack names no epoch, so
+// replaced infers it from the epochs that members have received.
 func (c *checker) replaced(room string, l *log, epoch string, t int64) bool {
 	if slices.Index(l.epochs, epoch) > 0 {
 		return true
@@ -51,8 +51,8 @@ func (c *checker) replaced(room string, l *log, epoch string, t int64) bool {
 			return true // members have received this epoch, and the log no longer has a record of it
 		}
 	}
-	// It is possible that no member ever received the destroyed epoch. Then the fault was at work
-	// after the ack, and before a member first received the epoch that the log has now.
+	// Perhaps no member ever received the destroyed epoch. Then the fault was at work after the
+	// ack, and before a member first received the epoch that the log has now.
 	told, ok := c.first.known[room][epoch]
 	return !ok || c.losses.after(t, history.LossLast) || told > t && c.losses.between(t, told, history.LossEnd, history.LossAll)
 }

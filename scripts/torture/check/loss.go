@@ -68,8 +68,8 @@ func (list losses) between(from, to int64, words ...history.Loss) bool {
 }
 
 // era returns how many faults that may destroy acknowledged records ended before t. It returns -1
-// if such a fault is at work at t. The seqs of two events can be compared only if both have the
-// same era, and it is not -1.
+// if such a fault is at work at t. The seqs of two events can be compared only if both events have
+// the same era, and the era is not -1.
 func (list losses) era(t int64) (n int) {
 	for _, l := range list {
 		switch {
@@ -99,8 +99,8 @@ func (list losses) mayLack(l *log, from, to uint64, t int64) bool {
 	return list.lacked(l, from, to, t) && list.between(0, t, any...) || list.between(0, t, history.LossEnd, history.LossAll, history.LossShown)
 }
 
-// destroyed reports whether a fault may have destroyed the event e after a client received it, in a
-// way that the system has to announce.
+// destroyed is about an event that a client has received. It reports whether a fault may have
+// destroyed the event afterwards, so that the system must announce the loss.
 func (list losses) destroyed(l *log, e history.Entry) bool {
 	e.T -= shownSlack
 	truth, ok := l.at(e.Seq)

@@ -184,8 +184,9 @@ func TestGatewayMayAnswerAJoinWithAnOldEpoch(t *testing.T) {
 	}
 }
 
-// TestTwoGatewaysMayAnnounceTheSameLoss moves a member to a gateway that notices the loss later and
-// announces it again, which is correct. One gateway must not announce the same loss twice.
+// TestTwoGatewaysMayAnnounceTheSameLoss moves a member to another gateway, which notices the loss
+// later. That gateway may announce the loss again. One gateway must not announce the same loss
+// twice.
 func TestTwoGatewaysMayAnnounceTheSameLoss(t *testing.T) {
 	h := lossyRun()
 	i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Recv && e.Client == "ann" && e.Key == "new601" })

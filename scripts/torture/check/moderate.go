@@ -32,7 +32,8 @@ type look struct {
 	events   map[uint64]history.Entry
 }
 
-// behind is the longest time by which a replica that answers a read may be behind the others.
+// behind is how far a replica may lag. A read from such a replica may lack the records of the last
+// two seconds.
 const behind = int64(2 * time.Second)
 
 func (m *moderation) entry(e history.Entry) {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// pauses finds the times in which no message was acknowledged although some were waiting.
+// pauses finds the times in which messages waited for an ack and no ack came.
 type pauses struct {
 	faults  []*period // the faults that were at work since the last ack
 	periods []*period // all faults

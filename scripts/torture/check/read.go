@@ -33,7 +33,7 @@ func (c *checker) textRecv(t *text, e history.Entry) {
 	r.TextDeliveries++
 	seq, era := l.byKey[e.Key], c.losses.era(e.T)
 	if c.first.moved(e.Key, seq) && c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart, history.LossShown) {
-		seq = 0 // the log has two messages with this text, and nobody knows which of them this is
+		seq = 0 // the message was stored twice under different seqs, and its text does not show which of the two this is
 	}
 	truth, _ := l.at(seq)
 	last := t.last
@@ -139,8 +139,8 @@ func (c *checker) count(e history.Entry) {
 	}
 }
 
-// told checks, when the clients have had time to catch up, that the last notice of a join or leave
-// that each member received has the right number of members.
+// told is called when the clients have had time to catch up. It looks at the last notice of a join
+// or a leave that each member has received. This notice must have the right number of members.
 func (c *checker) told() {
 	present, newest := present(c.cursors, c.texts), map[string]int64{}
 	for p, m := range c.cursors {

@@ -59,8 +59,8 @@ type Step struct {
 	Pick   uint64 // a random number for further choices
 }
 
-// usually reports whether a run without -faults includes c. It excludes Flip in a cluster, because
-// readers of the damaged replica receive a gap although other replicas have the record.
+// usually reports whether a run without -faults includes c. It excludes Flip in a cluster: readers
+// of the damaged replica receive a gap, although other replicas have the record.
 func (s Shape) usually(c Choice) bool {
 	return Usually(c.Kind, s.Length) && (c.Kind != Flip || s.Processes[NATS] < 2)
 }

@@ -16,8 +16,8 @@ const (
 	leastSplit = 8 * time.Second
 	mostSplit  = 25 * time.Second
 
-	// An instance that is stopped for about the length of its lease finds afterwards that other
-	// instances have taken some of its partitions, and not all.
+	// If an instance is stopped for about the length of its lease, other instances take some of its
+	// partitions, but not all.
 	leastLease = 1800 * time.Millisecond
 	mostLease  = 3 * time.Second
 )

@@ -51,7 +51,7 @@ const (
 	Told     Op = "told"      // Link, Count: a notice of a join or a leave named the number of members
 
 	Moderate  Op = "moderate"  // Key, Kind, Sender, From: a client is about to send an act, an edit or a message to a moderated room
-	Moderated Op = "moderated" // Key, Seq, Body: it was acknowledged; or Why: it was refused
+	Moderated Op = "moderated" // Key, Seq, Body: it was acknowledged. Or Key, Why: it was refused
 	Look      Op = "look"      // Key, Count: a client is about to read a page of a moderated room; the log has Count replicas
 	Looked    Op = "looked"    // Key, From, Seq: the page contains the seqs from From to Seq
 	Seen      Op = "seen"      // Key, Seq, Kind, Body, Dup: an event of that page; if Dup is true, the event is a stub

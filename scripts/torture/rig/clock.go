@@ -97,7 +97,7 @@ func (r *Rig) overlay() (path string, err error) {
 }
 
 // skews are the errors of a clock that the rig chooses from. Each is longer than the time for which
-// keys are remembered, and larger than the errors for which Roomcast is designed.
+// keys are remembered. Roomcast is designed for smaller errors.
 var skews = []time.Duration{-time.Hour, -150 * time.Second, 150 * time.Second, 10 * time.Minute}
 
 // skew sets the clock of p wrong for the duration of the step.

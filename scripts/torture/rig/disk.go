@@ -225,8 +225,7 @@ func restore(ctx context.Context, list []*Process, after time.Duration) error {
 	sleep(ctx, after)
 	kill(list)
 	for _, p := range list {
-		// Sync the copy, so that a later power loss takes only data that the server itself has
-		// written.
+		// Sync the copy. Otherwise a later power loss could take a part of the copy.
 		err = errors.Join(err, copyLog(p.store(), p.log+".d"), p.syncDisk())
 	}
 	return err

@@ -21,8 +21,8 @@ const (
 	kept        = 100              // how many records of each room a trimmed log keeps
 )
 
-// operate trims, purges or edits the log, as an operator can. If the servers do not carry out the
-// request in time, operate returns no error, because other faults may be the reason. It returns an
+// operate trims, purges or edits the log, as an operator can. The servers may be too slow because
+// of other faults. So it is no error if they do not carry out the request in time. It returns an
 // error if it cannot restore an edited setting.
 func (r *Rig) operate(ctx context.Context, s fault.Step) error {
 	nc, err := nats.Connect(strings.Join(r.Servers(), ","), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(100*time.Millisecond))

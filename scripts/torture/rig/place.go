@@ -47,8 +47,8 @@ func (r *Rig) Apart(ctx context.Context, target int) error {
 	return nil
 }
 
-// move resets the main or the commit connection of p, until it is at a server whose address is not
-// in wrong.
+// move resets the main or the commit connection of p again and again, until the connection leads to
+// a server whose address is not in wrong.
 func (r *Rig) move(ctx context.Context, p *Process, commit bool, wrong []string) error {
 	p.fault.Lock() // so that no fault stops p or cuts it off meanwhile
 	defer p.fault.Unlock()

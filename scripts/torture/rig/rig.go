@@ -278,8 +278,8 @@ func (r *Rig) add(role fault.Role, args func(*Process) []string) error {
 
 // shipped and shippedCluster are the configuration files for NATS that Roomcast ships. They contain
 // users and their permissions, the mapping of rooms to partitions, and the time after which a route
-// counts as dead. The rig uses these files, so that a run fails if a permission or a setting is
-// missing.
+// counts as dead. Because the rig uses these files, a run fails if one of them lacks a permission
+// or a setting.
 const (
 	shipped        = "nats.conf"
 	shippedCluster = "nats-cluster.conf"

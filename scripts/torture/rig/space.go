@@ -16,8 +16,8 @@ import (
 const inside = "ROOMCAST_TORTURE_INSIDE"
 
 // Enter runs this program again, with the same arguments, in network and mount namespaces of its
-// own, and returns its exit status. If this process is in those namespaces already, or is not root,
-// entered is false, and the caller must do the work itself.
+// own, and returns its exit status. The result entered is false if this process is in those
+// namespaces already, or is not root. Then the caller must do the work itself.
 func Enter(ctx context.Context) (status int, entered bool, err error) {
 	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
 		return 0, false, nil
