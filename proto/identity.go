@@ -76,8 +76,8 @@ func EscapeID(id string) string {
 	return string(b)
 }
 
-// CheckKey refuses a key that does not consist of 1 to 128 printable ASCII characters without
-// spaces. A valid key needs no escapes in a NATS header.
+// CheckKey accepts a key of 1 to 128 printable ASCII characters without spaces, and refuses any
+// other. A valid key needs no escapes in a NATS header.
 func CheckKey(key string) *Refusal {
 	if refusal := checkLength("key", key, MaxKeyBytes); refusal != nil {
 		return refusal
@@ -90,8 +90,8 @@ func CheckKey(key string) *Refusal {
 	return nil
 }
 
-// CheckType refuses the type of an application event if it does not consist of 1 to 64
-// characters that [EscapeHeader] leaves as they are.
+// CheckType accepts the type of an application event if it consists of 1 to 64 characters that
+// [EscapeHeader] does not change. It refuses any other type.
 func CheckType(t string) *Refusal { return checkToken("type", t, MaxTypeBytes) }
 
 func checkToken(what, s string, limit int) *Refusal {

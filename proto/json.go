@@ -200,8 +200,8 @@ func (r *jsonReader) str() (string, error) {
 	return string(out), nil
 }
 
-// unescaped maps the second byte of a two-byte escape to the character that the escape stands
-// for. 0 means that there is no such escape.
+// unescaped maps the second byte of a two-byte escape to a character. For example, it maps n to a
+// line feed. 0 means that there is no such escape.
 var unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 // rawString checks a string and returns the bytes between its quotes. Plain reports whether they

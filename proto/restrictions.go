@@ -40,8 +40,8 @@ type Stub struct {
 	At     int64  `json:"at,omitempty"` // time of a deleted message, in milliseconds since 1970; 0 = the record was an edit
 }
 
-// In returns the restrictions for the given epoch. If r is from another epoch, the result does not
-// contain r's deleted and edited messages, because their seqs mean nothing in this epoch.
+// In returns the restrictions for the given epoch. If r is from another epoch, the result leaves
+// out the deleted and edited messages. Their seqs mean nothing in this epoch.
 func (r *Restrictions) In(epoch string) *Restrictions {
 	if r == nil || r.Epoch == epoch {
 		return r

@@ -80,7 +80,7 @@ func TestNewEpochContinuesTheNumbering(t *testing.T) {
 }
 
 // A log was restored from a copy and continued in the same epoch. It is another history, even if
-// its newest seq is the same as that of the events that followers have received.
+// its newest seq equals the newest seq that followers have received.
 func TestAnotherRecordWithTheNewestSeqIsAnotherHistory(t *testing.T) {
 	s := historytest.Start(t, 1000, byHand)
 	own(t, s).end(t)

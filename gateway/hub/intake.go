@@ -96,7 +96,7 @@ func (in *intake) take() (b batch) {
 	return b
 }
 
-// done gives the memory of a batch that the loop has handled back to the budget.
+// done is called when the loop has handled a batch. It returns the batch's memory to the budget.
 func (in *intake) done(b *batch) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -150,8 +150,8 @@ func (b *backward) learn(r proto.Record) {
 	}
 }
 
-// probe reads one record between two marks: in the middle, or where the record seq would be if
-// all records had the same distance.
+// probe reads one record between two marks: in the middle, or at the estimated position of the
+// record seq. The estimate assumes that all records have the same distance.
 func (b *backward) probe(ctx context.Context, low, high mark, seq uint64, middle bool) (proto.Record, error) {
 	span := high.stream - low.stream
 	step := span / 2

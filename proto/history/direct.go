@@ -82,10 +82,10 @@ func (s *source) direct(ctx context.Context, r request) ([]stored, error) {
 	return out, err
 }
 
-// directOf sends a direct get for a stream. A request may be for the last messages of several
-// subjects. Then the answer omits subjects without messages, and upTo is the last stream
-// sequence that the replica has. If the replica has such a message but cannot read it, it
-// answers "Message Not Found", and directOf returns errDamaged.
+// directOf sends a direct get for a stream. A request may ask for the last messages of several
+// subjects. Then the answer omits subjects without messages, and upTo is the last stream sequence
+// that the replica has. If the replica has such a message but cannot read it, it answers "Message
+// Not Found", and directOf returns errDamaged.
 func (s *source) directOf(ctx context.Context, stream string, r request) (out []stored, upTo uint64, err error) {
 	err = s.ask(ctx, directGet+stream, r, func(msgs []*nats.Msg) error {
 		for _, m := range msgs {

@@ -106,9 +106,8 @@ func New(nc *nats.Conn, keys *seal.Keys) *Log {
 func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
 	s, err := l.leader(ctx, request{LastBy: room.LogSubject()})
 	if errors.Is(err, errNone) {
-		// The leader gives the same answer if the room has no records and if it cannot read the
-		// newest record. The answer of a replica to another kind of request distinguishes the
-		// two.
+		// The leader gives the same answer if the room has no records and if it cannot read the newest
+		// record. A replica answers another kind of request, and its answer distinguishes the two cases.
 		return l.lastOfAny(ctx, room)
 	}
 	if err != nil {

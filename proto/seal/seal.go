@@ -40,7 +40,7 @@ const (
 	In        = "in"  // a request to roomsvc
 	Log       = "log" // a committed record
 	Ephemeral = "eph" // signals, joins and leaves
-	Who       = "who" // a gateway's answer to the question who is in a room
+	Who       = "who" // a gateway's answer about the people in a room
 	Event     = "evt" // an event for applications about people who have joined or left
 )
 
