@@ -26,8 +26,8 @@ func (e *epoll) listen() {
 	}
 }
 
-// holdAccepting stops watching the listener for acceptPause. While connections wait in the
-// backlog, the listener stays readable, so the loop would otherwise run without ever sleeping.
+// holdAccepting stops watching the listener for acceptPause. The listener stays readable while
+// connections wait in the backlog. If epoll still watched it, the loop would never sleep.
 func (e *epoll) holdAccepting(why error) {
 	e.l.stats.AcceptFails++
 	if !e.scarce {
@@ -39,7 +39,7 @@ func (e *epoll) holdAccepting(why error) {
 }
 
 // acceptAgain watches the listener again if the pause is over. It returns how long the loop may
-// wait for events: wait, or less if the pause ends earlier.
+// wait for events. This is the time wait, or less if the pause ends earlier.
 func (e *epoll) acceptAgain(wait time.Duration) time.Duration {
 	if e.held.IsZero() {
 		return wait
@@ -123,8 +123,8 @@ func (e *epoll) open(fd int, peer netip.AddrPort) bool {
 	return true
 }
 
-// adopt takes over the connection nc. It uses a duplicate of the descriptor, because nc closes
-// its own.
+// adopt takes over the connection nc. The loop uses a duplicate of nc's descriptor, and nc is
+// closed.
 func (e *epoll) adopt(nc net.Conn, unread []byte) (ID, error) {
 	socket, ok := nc.(syscall.Conn)
 	if !ok {

@@ -13,8 +13,8 @@ import (
 )
 
 // An adopted connection continues as if it had never been detached. The handler receives first
-// its unused bytes and then the peer's next bytes. A deadline that was set on the net.Conn while
-// it was detached no longer applies.
+// its unused bytes and then the peer's next bytes. While the connection was detached, a deadline
+// was set on the net.Conn. This deadline no longer applies.
 func TestAdoptedConnectionContinues(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		outside, adopted := make(chan net.Conn, 1), make(chan loop.ID, 1)

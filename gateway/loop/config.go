@@ -13,8 +13,8 @@ import (
 	"roomcast/gateway/limit"
 )
 
-// Config says how loops listen and how many bytes they may keep. A zero field stands for the
-// field's value in DefaultConfig. Address and TLS have no such default.
+// Config says how loops listen and how many bytes they may keep. If a field is zero, the loops
+// use the value in DefaultConfig instead, except for Address and TLS.
 type Config struct {
 	// Address is host:port. Without a host, loops listen on all addresses of the machine. For
 	// port 0 the system chooses a free port.
@@ -34,14 +34,14 @@ type Config struct {
 
 	// MaxPending bounds the bytes of one connection that Received has left unused. When a
 	// connection reaches the bound, the loop closes it with ErrPending. A wire.Reader needs
-	// little more than twice the longest message.
+	// little more than twice the length of the longest message.
 	MaxPending int
 
 	// MaxPosted bounds the functions of Post that wait in each loop.
 	MaxPosted int
 
-	// SendBuffer bounds the bytes that the kernel keeps for a peer that does not read them. The
-	// portable backend keeps the same number of bytes in addition.
+	// SendBuffer bounds the bytes that the kernel keeps for a peer that does not read them. In
+	// addition, the portable backend keeps up to the same number of bytes itself.
 	SendBuffer int
 
 	// Memory is the budget for TLS handshakes and for the portable backend's unwritten bytes.
@@ -64,8 +64,8 @@ type Gate interface {
 	// peer and closes the connection.
 	Enter(peer netip.Addr, now time.Time) (refusal []byte, ok bool)
 
-	// Leave reports that a connection ended after Enter had accepted it and before the loop
-	// called Opened.
+	// Leave ends what Enter has begun, for a connection that was accepted but ends before the
+	// loop calls Opened. For example, its TLS handshake fails.
 	Leave(peer netip.Addr)
 }
 

@@ -62,8 +62,8 @@ func TestTooManyUnusedBytesCloseTheConnection(t *testing.T) {
 	})
 }
 
-// A peer that reads late receives all bytes in order, although some writes took only a part of
-// their bytes.
+// A peer that reads late receives all bytes in order, although some calls of Write accepted only
+// a part of their bytes.
 func TestWritableFollowsAShortWrite(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		data := make([]byte, 4<<20)

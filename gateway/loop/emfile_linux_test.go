@@ -61,8 +61,8 @@ func TestAcceptingSurvivesALackOfDescriptors(t *testing.T) {
 }
 
 // If no descriptor is free, Detach fails and the connection stays in the loop. Later the loop
-// closes the connection's descriptor exactly once. A second close could hit a descriptor that
-// another part of the process has opened meanwhile.
+// closes the connection's descriptor exactly once. The system reuses the numbers of descriptors.
+// So a second close could close a descriptor of another part of the process.
 func TestDetachWithoutDescriptorsClosesNothingElse(t *testing.T) {
 	cfg := loop.DefaultConfig()
 	cfg.Address, cfg.Loops = "127.0.0.1:0", 1

@@ -25,8 +25,8 @@ const (
 
 // epoll is the backend for Linux. It is level-triggered, and reads from a connection once for
 // each event. A peer that sends a lot therefore gets no larger share of the loop than others. An
-// event carries the slot and its generation. So a late event of a closed connection cannot be
-// taken for an event of the connection that has the slot now.
+// event carries the slot and its generation. So the loop recognises a late event of a closed
+// connection, even if another connection has the slot now.
 //
 // The loop never blocks in epoll_wait. If there are no events, Go's poller watches the epoll
 // descriptor, and the loop's goroutine sleeps like any other. A blocking epoll_wait would occupy
@@ -39,7 +39,7 @@ type epoll struct {
 	raw      syscall.RawConn
 	wakefd   int
 	listener int       // -1 once closed
-	held     time.Time // when to accept again after a pause; zero = not pausing
+	held     time.Time // when to accept again after a pause; zero = there is no pause
 	scarce   bool      // the pause has been logged, and no connection was accepted since then
 
 	events   [eventsPerTurn]unix.EpollEvent
@@ -92,9 +92,9 @@ func (e *epoll) wake() {
 }
 
 func (e *epoll) poll(wait time.Duration) error {
-	// Pass on the unused bytes of resumed connections before reading. Otherwise the end of such
-	// a connection could be reported before these bytes. Do not wait for events afterwards,
-	// because the handler may have something to write now.
+	// First pass on the unused bytes of resumed connections, and then read. In the other order,
+	// the handler could learn the end of a connection before it gets these bytes. The handler may
+	// now have something to write, so do not wait for events.
 	if e.redeliver() || len(e.resumed) > 0 {
 		wait = 0
 	}
@@ -121,8 +121,8 @@ func (e *epoll) wait(wait time.Duration) (err error) {
 	if wait == 0 {
 		e.look(0)
 	} else {
-		// A deadline that is set already and passes earlier does no harm: the loop wakes, finds
-		// nothing to do and waits again.
+		// If an earlier deadline is already set, it stays. It does no harm: the loop wakes early,
+		// finds nothing to do and waits again.
 		if due := time.Now().Add(wait); wait > 0 && (e.wakes.IsZero() || due.Before(e.wakes)) {
 			e.wakes = due
 			err = e.file.SetReadDeadline(due)
@@ -145,8 +145,8 @@ func (e *epoll) wait(wait time.Duration) (err error) {
 	return nil
 }
 
-// ready handles an event of one connection. It calls Writable first, and then reads once. The
-// kernel returns all bytes of the peer before it returns the end of the connection or an error.
+// ready handles an event of one connection. It calls Writable first, and then reads once. A read
+// returns all bytes of the peer before it returns the end of the connection or an error.
 func (e *epoll) ready(id ID, events uint32) {
 	c := e.l.conns.get(id)
 	if c == nil {
@@ -272,8 +272,9 @@ func (e *epoll) detach(id ID, c *conn) (net.Conn, error) {
 	if c.short {
 		return nil, unix.EBUSY
 	}
-	// First come the steps that can fail. Until they have succeeded, c.fd stays open and epoll
-	// watches it. Later, either this function or release closes c.fd.
+	// First come the steps that can fail. Until all of them have succeeded, c.fd stays open and
+	// epoll watches it. If one fails, release closes c.fd later. If none fails, detach closes it
+	// below.
 	fd, err := unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)

@@ -9,9 +9,9 @@ import (
 // maxHandshakes bounds the TLS handshakes of a loop that are in progress.
 const maxHandshakes = 1024
 
-// handshakes lists the connections whose TLS handshake is in progress, the oldest first. If
-// there are too many, begin closes the oldest, because a real TLS client would have finished
-// long before. So silent peers cannot keep other clients out. It is safe for concurrent use.
+// handshakes lists the connections whose TLS handshake is in progress, the oldest first. If there
+// are too many, begin closes the oldest. A real TLS client would have finished long before. So
+// silent peers cannot keep other clients out. It is safe for concurrent use.
 type handshakes struct {
 	mu    sync.Mutex
 	under list.List

@@ -3,15 +3,15 @@
 // [Handler]. Only the loop's goroutine uses the loop's state, so a connection needs no lock, no
 // goroutine, no timer and no buffer of its own.
 //
-// There are two backends for the same [Loop]. On Linux, the backend uses epoll. The portable
-// backend serves other systems and TLS, and runs goroutines for each connection. The backends
-// differ in cost, but a Handler sees no difference.
+// There are two backends for the same [Loop]. The epoll backend runs on Linux. The portable
+// backend runs on all systems, and is the only one with TLS. It uses one or two goroutines for
+// each connection. The backends differ in cost, but a Handler sees no difference.
 //
 // # Reading order
 //
-// This file has the contract of a loop, and its iteration in [Loop.Run]. slab.go has the
-// state of a connection, and epoll_linux.go reads and writes its bytes. wheel.go has the
-// deadlines. waker.go wakes a loop from other goroutines.
+// loop.go has the contract of a loop, and its iteration in [Loop.Run]. slab.go has the state of a
+// connection, and epoll_linux.go reads and writes its bytes. wheel.go has the deadlines. waker.go
+// wakes a loop from other goroutines.
 package loop
 
 import (
@@ -26,9 +26,10 @@ import (
 	"roomcast/gateway/mailbox"
 )
 
-// ID names one connection of one loop. The low 32 bits are the connection's slot, and the high
-// 32 bits are the slot's generation. A loop never gives the same ID to two connections, so a
-// late call for a closed connection does nothing. The zero ID names no connection.
+// ID names one connection of one loop. The low 32 bits are the connection's slot, and the high 32
+// bits are the slot's generation. A loop never gives the same ID to two connections. So a method
+// that is called with the ID of a closed connection does nothing. The zero ID names no
+// connection.
 type ID uint64
 
 // Slot returns the connection's index in the loop's slab. A loop reuses the slots of closed
@@ -42,25 +43,30 @@ type Handler interface {
 	// Opened is the first call for a connection that the loop has accepted.
 	Opened(id ID, peer netip.AddrPort)
 
-	// Received passes all received bytes that the handler has not used yet. It returns how many
-	// bytes it has used, counted from the beginning of p. The loop passes the other bytes again,
-	// in front of the next bytes from the peer. The handler may overwrite all of p, but must not
-	// keep it. The loop does not call Received while a connection is paused. A panic in Received
-	// closes only this connection.
+	// Received passes in p all bytes that the loop has received and the handler has not used. It
+	// returns how many bytes the handler has used, counted from the beginning of p. The next call
+	// passes the other bytes again, followed by newer ones. For example, if p is "abc" and
+	// Received returns 2, the next p begins with "c".
+	//
+	// During the call, the handler may change every byte of p, also those that it leaves unused.
+	// After the call, it must not use p. While a connection is paused, the loop does not call
+	// Received. A panic in Received closes only this connection.
 	Received(id ID, p []byte) (used int)
 
-	// Writable reports that the socket accepts bytes again, after a Write that took only some of
-	// its bytes.
+	// Writable reports that the socket accepts bytes again. The loop calls it after a Write that
+	// accepted only some of its bytes.
 	Writable(id ID)
 
 	// Due reports that the deadline set by SetDeadline has passed.
 	Due(id ID)
 
 	// Gone is the last call for a connection. The loop calls Gone exactly once for each Opened
-	// and each Adopt, whichever side has closed the connection. It never calls Gone from inside
-	// another call of the handler. The error is [ErrClosed] after Close and [ErrDetached] after
-	// Detach. It is io.EOF if the peer has closed the connection and the loop has received all
-	// its bytes. In all other cases it is the error that broke the connection.
+	// and each Adopt, whichever side has closed the connection. It calls Gone only between other
+	// calls of the handler, even if a method of the handler closes the connection.
+	//
+	// The error is [ErrClosed] after Close and [ErrDetached] after Detach. It is io.EOF if the
+	// peer has closed the connection and the loop has received all its bytes. In all other cases
+	// it is the error that broke the connection.
 	Gone(id ID, why error)
 
 	// Turn is the last call of an iteration of the loop. In it, the handler writes the bytes
@@ -87,7 +93,7 @@ type Loop struct {
 	now     time.Time // when this iteration began
 	conns   slab
 	wheel   wheel
-	ended   []death // connections closed in this turn, before their Gone
+	ended   []death // connections that have ended and whose Gone was not called yet
 	reading ID      // the connection in whose Received the loop is now; 0 = in none
 	unread  []byte  // the bytes passed to that call of Received
 	stats   Stats
@@ -102,10 +108,10 @@ type backend interface {
 	wake()                         // ends a poll early; safe for concurrent use
 	write(id ID, c *conn, p []byte) int
 	interest(id ID, c *conn)                      // c.paused has changed
-	closeWrite(id ID, c *conn)                    // ends this side of the connection after the bytes that write took
+	closeWrite(id ID, c *conn)                    // ends this side of the connection after the bytes that write accepted
 	detach(id ID, c *conn) (net.Conn, error)      // the caller owns the result
-	adopt(nc net.Conn, unread []byte) (ID, error) // without an error the loop owns nc
-	release(id ID, c *conn, orderly bool)         // closes the socket; if orderly, after the bytes that write took
+	adopt(nc net.Conn, unread []byte) (ID, error) // if it succeeds, the loop owns nc
+	release(id ID, c *conn, orderly bool)         // closes the socket; if orderly, after the bytes that write accepted
 	stopAccepting()
 	close() // ends the backend's goroutines; called after release of every connection
 }
@@ -126,14 +132,15 @@ type Stats struct {
 	ReadBytes   uint64
 	Writes      uint64 // write calls that the loop made to sockets
 	WriteBytes  uint64
-	ShortWrites uint64 // write calls that took only some of their bytes
+	ShortWrites uint64 // write calls that accepted only some of their bytes
 	Panics      uint64 // panics in the handler's Received
 }
 
 // Listen opens cfg.Loops loops that accept connections on one address. It returns that address.
 // If cfg has port 0, the returned address has the port that the system chose. A loop accepts
 // nothing before its Run is called. The caller must call Run on every loop, because only Run
-// closes the loop's listener. Run may be called with a context that has ended already.
+// closes the loop's listener. To close a loop that shall never serve, call Run with a context
+// that has already ended.
 func Listen(cfg Config) ([]*Loop, net.Addr, error) {
 	cfg.setDefaults()
 	if cfg.Portable || cfg.TLS != nil {
@@ -229,8 +236,9 @@ func (l *Loop) receive(id ID, c *conn, p []byte) (rest []byte) {
 	return rest
 }
 
-// kill marks a connection as ended, so that later calls of the handler for it do nothing. At the
-// end of this iteration, reportGone calls Gone and frees the slot. A second kill does nothing.
+// kill marks a connection as ended. From then on, the loop's methods do nothing for its ID. At
+// the end of this iteration, reportGone calls Gone and frees the slot. A second kill does
+// nothing.
 func (l *Loop) kill(id ID, c *conn, why error) {
 	if c.open {
 		c.open = false
@@ -256,8 +264,8 @@ func (l *Loop) reportGone() {
 }
 
 // Post makes the loop call f soon. The loop calls functions posted by one goroutine in the order
-// in which they were posted. Post is safe for concurrent use. It returns false, and f is never
-// called, if the loop has ended or if cfg.MaxPosted functions are waiting already.
+// in which they were posted. Post returns false if the loop has ended, or if cfg.MaxPosted
+// functions are waiting already. Then f is never called. Post is safe for concurrent use.
 func (l *Loop) Post(f func()) bool { return l.posts.Offer(f, 1) }
 
 // Wake makes the loop begin another iteration soon. The iteration calls the handler's Turn, in
@@ -275,8 +283,8 @@ func (l *Loop) Write(id ID, p []byte) (n int) {
 	return l.back.write(id, c, p)
 }
 
-// SetDeadline makes the loop call Due once, when the duration after has passed, up to 200 ms
-// late. A connection has one deadline, so each call replaces the deadline set before. A change
+// SetDeadline makes the loop call Due once, after the given duration. The call may be up to 200
+// ms late. A connection has one deadline, so each call replaces the deadline set before. A change
 // of the system's clock does not move deadlines.
 func (l *Loop) SetDeadline(id ID, after time.Duration) {
 	if l.conns.get(id) != nil {
@@ -302,9 +310,10 @@ func (l *Loop) Resume(id ID) {
 	}
 }
 
-// CloseWrite closes this side of the connection for writing, and continues to read. Use it if
-// the peer may still be sending. Close would then make TCP reset the connection, and the peer
-// might lose the last bytes.
+// CloseWrite closes this side of the connection for writing, and continues to read. Use it
+// instead of Close if the peer may still be sending. If a socket is closed before all received
+// bytes are read, TCP resets the connection. Then the peer might not receive the last bytes of
+// this side.
 func (l *Loop) CloseWrite(id ID) {
 	if c := l.conns.get(id); c != nil {
 		l.back.closeWrite(id, c)
@@ -312,8 +321,8 @@ func (l *Loop) CloseWrite(id ID) {
 }
 
 // Close ends a connection. If the loop has read all bytes that the peer has sent, the peer still
-// receives all bytes that Write took. If not, TCP resets the connection, and the peer may lose
-// some of them; see CloseWrite. After Close, the loop makes only one more call for this
+// receives all bytes that Write has accepted. If not, TCP resets the connection, and the peer may
+// lose some of them; see CloseWrite. After Close, the loop makes only one more call for this
 // connection: Gone, at the end of the iteration.
 func (l *Loop) Close(id ID) {
 	if c := l.conns.get(id); c != nil {
@@ -321,11 +330,11 @@ func (l *Loop) Close(id ID) {
 	}
 }
 
-// Detach removes a connection from the loop and returns it as a net.Conn. Reads from the
-// net.Conn return first the bytes passed to the current call of Received. Only Received may call
-// Detach, and only for a connection to which nothing was written. The loop then ignores the
-// result of Received, and calls Gone with ErrDetached. If Detach returns an error, for example
-// because the process has no free descriptor, the connection stays in the loop.
+// Detach removes a connection from the loop and returns it as a net.Conn. Reads from the net.Conn
+// return first the bytes passed to the current call of Received. Only Received may call Detach,
+// and only for a connection to which nothing was written. The loop then ignores the result of
+// Received, and calls Gone with ErrDetached. If Detach returns an error, the connection stays in
+// the loop. This happens, for example, if the process has no free descriptor.
 func (l *Loop) Detach(id ID) (net.Conn, error) {
 	c := l.conns.get(id)
 	if c == nil || id != l.reading {
@@ -339,10 +348,10 @@ func (l *Loop) Detach(id ID) (net.Conn, error) {
 	return &unreadConn{Conn: nc, unread: append([]byte(nil), l.unread...)}, nil
 }
 
-// Adopt gives a connection back to the loop from which Detach took it. Unread are bytes that the
-// caller has read from the connection but not used. The loop does not call Opened. It calls
-// Received with these bytes in a later iteration. Only the loop's goroutine may call Adopt. If
-// Adopt returns an error, the caller still owns nc.
+// Adopt gives a connection back to the loop from which Detach took it. The parameter unread
+// contains the bytes that the caller has read from nc but not used. The loop does not call
+// Opened. In a later iteration, it passes the unread bytes to Received. Only the loop's goroutine
+// may call Adopt. If Adopt returns an error, the caller still owns nc.
 func (l *Loop) Adopt(nc net.Conn, unread []byte) (ID, error) {
 	if u, ok := nc.(*unreadConn); ok {
 		nc, unread = u.Conn, append(unread, u.unread...)

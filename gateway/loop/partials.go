@@ -8,9 +8,8 @@ const (
 )
 
 // partials stores received bytes that the handler has not used yet, mostly the beginning of a
-// frame. Few connections have any. When a buffer is empty, partials returns it to the pool for
-// buffers of this size. The garbage collector may free buffers in a pool. The loop owns
-// partials.
+// frame. Few connections have any. Each size of buffer has a pool, to which an empty buffer
+// returns. The garbage collector may free buffers in a pool. The loop owns partials.
 type partials struct {
 	held   []*partial // indexed by conn.partial - 1
 	unused []uint32   // free indexes of held
@@ -30,8 +29,8 @@ func (t *partials) of(c *conn) *partial {
 	return t.held[c.partial-1]
 }
 
-// keep stores rest as c's unused bytes. The slice rest may be a part of the buffer that holds
-// them now.
+// keep stores rest as c's unused bytes. The slice rest may be a part of the buffer that already
+// belongs to c.
 func (t *partials) keep(c *conn, rest []byte) {
 	old := t.of(c)
 	switch {

@@ -14,8 +14,8 @@ type peer struct {
 	nc net.Conn
 	id ID // set before the first read
 
-	// The reader goroutine owns these two fields from the moment it receives from next until it
-	// posts the result of its read. At other times the loop owns them.
+	// The reader goroutine owns buf and have while it reads: from the receive on next until it
+	// has posted the result of the read. At other times the loop owns them.
 	buf  []byte
 	have int           // number of bytes in buf that the handler has not used
 	next chan struct{} // the loop sends here to lend buf to the reader, and closes it to end the reader
@@ -30,7 +30,7 @@ type peer struct {
 	spare   []byte     // the other half of a double buffer
 	held    int        // bytes in out, and bytes that the writer goroutine is writing
 	writing bool       // the writer goroutine runs
-	owed    bool       // a write took only some of its bytes, so the loop must call Writable
+	owed    bool       // a write accepted only some of its bytes, so the loop must call Writable
 	broken  bool       // writing has failed
 	ending  ending     // how to end the connection after all bytes are written
 }
@@ -115,8 +115,8 @@ func (p *peer) idle() bool {
 	return !p.writing
 }
 
-// end makes the writer goroutine end the connection: at once for endNow, otherwise after the
-// bytes that write took.
+// end makes the writer goroutine end the connection. With endNow it does so at once, otherwise
+// after the bytes that write has accepted.
 func (p *peer) end(how ending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 
 const (
 	handshakeTime = 5 * time.Second // limit for a TLS handshake
-	lingerTime    = time.Second     // how long Close waits until the bytes that Write took are sent
+	lingerTime    = time.Second     // how long Close waits until the bytes that Write accepted are sent
 
 	handshakeBytes = 32 << 10 // about the memory of one TLS handshake
 	refuseTime     = 100 * time.Millisecond
@@ -38,8 +38,8 @@ type portable struct {
 	wg         sync.WaitGroup // accept, take and the goroutines of all connections
 }
 
-// listenerGroup contains the loops that share the listener of one Listen. Every loop accepts
-// connections, and assigns them to the loops of the group in turn.
+// listenerGroup contains the loops that share one listener. Every loop accepts connections, and
+// assigns them to the loops of the group in turn.
 type listenerGroup struct {
 	ln    net.Listener
 	loops []*portable
@@ -97,8 +97,8 @@ func (b *portable) wake() {
 	}
 }
 
-// post is [Loop.Post] without a bound. It needs none, because each connection has at most three
-// functions waiting. It returns false after the end of the loop.
+// post is [Loop.Post] without a bound. A bound is not needed, because each connection has at most
+// three functions waiting. post returns false after the end of the loop.
 func (b *portable) post(f func()) bool { return b.l.posts.Put(f) }
 
 func (b *portable) accept() {
@@ -138,8 +138,8 @@ func (b *portable) accept() {
 }
 
 // refuse sends the refusal to a peer that the gate does not accept, and closes the connection.
-// The send buffer of a new socket is empty, so the write does not block. A peer that speaks TLS
-// gets no refusal, because it could not read the text.
+// The send buffer of a new socket is empty, so the write does not block. With TLS, the peer gets
+// no refusal, because it expects a TLS handshake and could not read the text.
 func (b *portable) refuse(nc net.Conn, refusal []byte) {
 	if b.l.cfg.TLS == nil && len(refusal) > 0 {
 		nc.SetWriteDeadline(time.Now().Add(refuseTime))
@@ -170,9 +170,9 @@ func (b *portable) take() {
 const wantsTLS = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
 	"this port speaks https and wss; the request was plain http\n"
 
-// tellPlain sends wantsTLS and waits until the client closes the connection. If it closed the
-// socket with unread bytes, TCP would reset the connection, and the client might not receive the
-// answer.
+// tellPlain sends wantsTLS and waits until the client closes the connection. If tellPlain closed
+// the socket with unread bytes, TCP would reset the connection, and the client might not receive
+// the answer.
 func tellPlain(nc net.Conn) {
 	nc.SetDeadline(time.Now().Add(lingerTime))
 	io.WriteString(nc, wantsTLS)

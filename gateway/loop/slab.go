@@ -8,7 +8,7 @@ type conn struct {
 	partial uint32 // epoll backend: 1 + index in partials of the bytes not used yet; 0 = none
 	open    bool   // accepted and not closed
 	paused  bool   // the loop does not read from it
-	short   bool   // a write took only some of its bytes, so the loop must call Writable
+	short   bool   // a write accepted only some of its bytes, so the loop must call Writable
 	armed   bool   // epoll backend: epoll reports when the socket is writable
 
 	// Owned by the wheel.

@@ -6,9 +6,8 @@ import "sync"
 // connections, deadlines and Turn.
 const postsPerTurn = 4096
 
-// waker ends a loop's sleep. It makes a system call only if the loop sleeps. If wake is called
-// while the loop works, the loop does not sleep before its next iteration. A waker is safe for
-// concurrent use.
+// waker ends a loop's sleep. It makes a system call only if the loop sleeps. A call of wake while
+// the loop works only makes the loop skip its next sleep. A waker is safe for concurrent use.
 type waker struct {
 	mu     sync.Mutex // guards the fields below
 	end    func()     // ends the loop's poll; nil = the loop is not running
@@ -49,8 +48,8 @@ func (w *waker) sleep() bool {
 	return w.asleep
 }
 
-// rise marks the loop as awake. The loop looks into its mailboxes after this call. So it finds
-// everything that was put there before an earlier call of wake.
+// rise marks the loop as awake. The loop calls it before it looks into its mailboxes. A writer
+// puts its item into a mailbox before it calls wake. So the loop misses no item.
 func (w *waker) rise() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

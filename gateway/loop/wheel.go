@@ -38,8 +38,8 @@ func (w *wheel) set(s *slab, slot uint32, t time.Duration) {
 	w.insert(s, slot)
 }
 
-// insert puts the connection in slot into the bucket of its deadline. If the deadline is too far
-// ahead, it uses the last bucket that the wheel covers.
+// insert puts the connection in slot into the bucket of its deadline. If the wheel does not reach
+// that far ahead, insert uses the bucket that is farthest ahead.
 func (w *wheel) insert(s *slab, slot uint32) {
 	c := s.at(slot)
 	c.queued = min(c.due, w.at+buckets-1)
