@@ -8,11 +8,11 @@ type Frames struct {
 	deflater *Deflater // compresses messages in rooms; nil = they are not compressed
 }
 
-// NewFrames returns the Frames for the sessions of a loop. If d is not nil, messages in rooms
-// are compressed. Messages for one connection only are never compressed.
+// NewFrames returns the Frames for the sessions of a loop. If d is not nil, messages in rooms are
+// compressed. What is sent to one connection only, such as an answer, is never compressed.
 func NewFrames(d *Deflater) Frames { return Frames{deflater: d} }
 
-// AppendText appends a text message that is for one connection only.
+// AppendText appends a text message that is sent to one connection only.
 func (f Frames) AppendText(b, text []byte) []byte { return AppendText(b, text) }
 
 // AppendClose appends a close frame; see the function [AppendClose].

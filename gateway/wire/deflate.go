@@ -20,13 +20,14 @@ import (
 // bytes, and a connection needs no compression state.
 
 const (
-	minDeflate = 128      // shorter messages, in bytes, are not worth compressing
+	minDeflate = 128      // length in bytes of the shortest message that is worth compressing
 	rsv1       = 0x40     // the bit in a frame's first byte that marks a compressed message
-	keepBuffer = 64 << 10 // a buffer larger than this, in bytes, is not kept for the next message
+	keepBuffer = 64 << 10 // size in bytes of the largest buffer that is kept for the next message
 )
 
-// flushTail is at the end of every deflate stream that was flushed. It is not sent (RFC 7692,
-// 7.2.1). endTail adds an empty last block, so that the inflater finds the end of the stream.
+// A flush ends every deflate stream with flushTail, which is not sent (RFC 7692, 7.2.1). endTail
+// restores these bytes and adds an empty last block. From this block the inflater knows that the
+// stream ends.
 const (
 	flushTail = "\x00\x00\xff\xff"
 	endTail   = flushTail + "\x01\x00\x00\xff\xff"
@@ -94,8 +95,8 @@ func (in *inflateInput) ReadByte() (byte, error) {
 }
 
 // Inflate returns the decompressed payload of the frame, which is valid until the next call. It
-// checks that a text is UTF-8. Every error is an *Error. If the message is longer than
-// limits.Message, the error's close code is 1009.
+// checks that a text is UTF-8. Every error is an *Error. Its close code is 1009 if the message is
+// longer than limits.Message.
 func (i *Inflater) Inflate(f Frame, limits *Limits) ([]byte, error) {
 	i.in.payload.Reset(f.Payload)
 	i.in.end.Reset(endTail)
@@ -132,9 +133,9 @@ func (i *Inflater) Inflate(f Frame, limits *Limits) ([]byte, error) {
 }
 
 // deflateOffer reports whether the header Sec-WebSocket-Extensions contains an offer of
-// permessage-deflate that the server can accept. It cannot accept an offer that requires the
-// server to use a smaller window than Go's deflate does. If bits is true, the offer names the
-// server's window, and the answer must name it too.
+// permessage-deflate that the server can accept. The window of Go's deflate has a fixed size, so
+// the server must refuse an offer that requires a smaller window. If bits is true, the offer
+// names the server's window, and the answer must name it too.
 func deflateOffer(offers []byte) (ok, bits bool) {
 	options, valid := httphead.ParseOptions(offers, nil)
 	if !valid {

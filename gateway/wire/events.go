@@ -8,8 +8,8 @@ import (
 	"roomcast/proto"
 )
 
-// Kinds of messages that readers receive in the form of events, although they are not in the
-// log.
+// Kinds of messages that a reader of Server-Sent Events receives in the form of events. They are
+// not in the log.
 const (
 	KindHello  proto.EventKind = "hello"
 	KindGap    proto.EventKind = "gap"
@@ -24,8 +24,9 @@ func WantsEvents(r *http.Request) bool {
 	return r.Method == http.MethodGet && IsEvents(r.URL.Path)
 }
 
-// IsEvents reports whether the path is one for events: …/room/<group>/events for one room, or
-// …/events for several rooms. The second form contains neither /room/ nor /api/.
+// IsEvents reports whether a request for this path is for Server-Sent Events. The path is
+// …/room/<group>/events for one room, or …/events for several rooms. The second form contains
+// neither /room/ nor /api/.
 func IsEvents(path string) bool {
 	rest, found := strings.CutSuffix(path, "/events")
 	if !found {
@@ -53,7 +54,7 @@ func AppendEventStream(b []byte, origin string) []byte {
 //	data: {"room":"lobby","seq":58,…}
 type Events struct{}
 
-// AppendEvent appends an event. If a reader can resume after the event, the event has an id.
+// AppendEvent appends an event. The event has an id if a reader can resume after it.
 func (Events) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
 	if e.Seq > 0 || e.State.Epoch != "" || !e.State.At.IsZero() {
 		b = append(b, "id: "...)
@@ -93,7 +94,7 @@ func (Events) AppendClose(b []byte, code proto.CloseCode, reason string) []byte 
 func (Events) AppendPing(b []byte) []byte { return append(b, ":\n\n"...) }
 
 // appendData appends data as the data of an event, line by line, and ends the event. It may
-// change the line breaks, which in JSON are only white space.
+// change line breaks in data. In JSON, they are only white space.
 func appendData(b, data []byte) []byte {
 	for {
 		b = append(b, "data: "...)

@@ -39,8 +39,8 @@ func TestEventsAreNamedAndHaveAnIDToResumeFrom(t *testing.T) {
 	}
 }
 
-// Both functions must find the same requests for events. Otherwise an event loop and net/http
-// could pass a request to each other again and again.
+// ParseRequest and WantsEvents must find the same requests for events. Otherwise an event loop
+// and net/http could pass a request to each other again and again.
 func TestParseRequestAndWantsEventsFindTheSameRequests(t *testing.T) {
 	for target, want := range map[string]bool{
 		"/room/lobby/events":                     true,

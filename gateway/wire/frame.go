@@ -49,8 +49,8 @@ func AppendPong(b, payload []byte) []byte {
 	return append(AppendHeader(b, OpPong, len(payload)), payload...)
 }
 
-// AppendClose appends a close frame. If the reason is longer than 123 bytes, it is cut between
-// two characters. If the code is 0, the frame is empty.
+// AppendClose appends a close frame. It cuts a reason after at most 123 bytes, between two
+// characters. If the code is 0, the frame is empty.
 func AppendClose(b []byte, code proto.CloseCode, reason string) []byte {
 	if code == 0 {
 		return AppendHeader(b, OpClose, 0)

@@ -9,20 +9,19 @@ import (
 	"strings"
 )
 
-// handshake collects what the headers of a request say about a WebSocket handshake. From this,
-// check decides whether the handshake is valid.
+// handshake collects what the headers of a request say about a WebSocket handshake. The method
+// check then decides whether the handshake is valid.
 type handshake struct {
 	upgrade    bool // the request asks for WebSocket
 	connection bool // the header Connection contains Upgrade
 	body       bool
-	hosts      int
-	keys       int
-	origins    int
-	grants     int // number of Authorization headers
 	version    []byte
+
+	// How many headers with these names the request has.
+	hosts, keys, origins, authorizations int
 }
 
-// longestName is the length of the longest header name that take compares.
+// longestName is the length of the longest header name that the method take looks for.
 const longestName = len("sec-websocket-extensions")
 
 // take handles one header.
@@ -60,7 +59,7 @@ func (h *handshake) take(req *Request, name, value []byte) {
 	case "cookie":
 		req.Cookie = join(req.Cookie, value, "; ")
 	case "authorization":
-		h.grants++
+		h.authorizations++
 		req.Authorization = value
 	case "roomcast-resume":
 		req.Resume = value
@@ -123,8 +122,8 @@ func WantsWebSocket(r *http.Request) bool {
 	return false
 }
 
-// AppendHead appends the head of a request that net/http has parsed. For ParseRequest, the
-// result means the same as the original head.
+// AppendHead appends the head of a request that net/http has parsed. ParseRequest reads from the
+// result what it would read from the original head.
 func AppendHead(b []byte, r *http.Request) []byte {
 	b = fmt.Appendf(b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Proto, r.Host)
 	for name, values := range r.Header {
@@ -164,7 +163,7 @@ func (h *handshake) checkCommon(req *Request) error {
 		return bad("a request that begins a session has no body")
 	case h.origins > 1:
 		return bad("there is more than one Origin header")
-	case h.grants > 1:
+	case h.authorizations > 1:
 		return bad("there is more than one Authorization header")
 	}
 	return nil

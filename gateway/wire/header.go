@@ -51,8 +51,8 @@ func parseHeader(b []byte) (h ws.Header, size int, err error) {
 	return h, size, nil
 }
 
-// checkFirst returns an error if the first two bytes show that the frame is wrong. So the reader
-// need not wait for the rest of the header.
+// checkFirst returns an error if the first two bytes of a frame show that it is wrong. So the
+// reader need not wait for the rest of the header.
 func (r *Reader) checkFirst(b []byte) error {
 	if len(b) < 2 {
 		return nil

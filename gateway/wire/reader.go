@@ -13,36 +13,39 @@ import (
 // Reader divides the bytes from a client into frames. The zero Reader is ready for use. It is
 // small and contains no pointer, so a slab can contain many.
 //
-// If a message arrives in several frames, the Reader gathers it at the beginning of the receive
-// buffer. Between the gathered bytes and the next bytes there is a hole, where headers and
-// control frames were:
+// If a message arrives in several frames, the Reader gathers its parts at the beginning of the
+// receive buffer. Behind them there is waste: the bytes of headers and control frames that were
+// handled. The buffer looks like this:
 //
-//	| have: unmasked, checked | hole | at: not looked at yet ... |
+//	| have: unmasked, checked | waste | at: not looked at yet ... |
 type Reader struct {
 	Deflate bool // the server has agreed to permessage-deflate
 
 	// The message that the Reader is gathering:
 	op       Op   // opcode of the message; 0 = there is no message, and the fields below are zero
 	deflated bool // the message is compressed
-	fin      bool // the present frame is the last one of the message
+	fin      bool // the frame being read is the last one of the message
 	mask     [4]byte
-	left     uint32 // number of bytes of the present frame that have not arrived
+	left     uint32 // number of bytes of the frame being read that have not arrived
 	parts    uint32 // number of frames so far
 	have     uint32 // number of bytes gathered
 	valid    uint32 // number of gathered bytes that are known to be valid UTF-8
 	at       uint32 // offset of the first byte that Next has not handled
 }
 
-// Next returns the next frame in buf. It also returns n, the number of bytes at the beginning of
-// buf that the caller must remove before the next call. The caller must not change the other
-// bytes, but may append bytes from the peer. If Next needs more bytes to return a frame,
-// Frame.Op is 0. Next gathers the parts of a message inside buf, so it also changes bytes after
-// the first n. So that the caller can bound buf: when Next needs more bytes, at most
-// 2 * limits.Message bytes and one frame remain there.
+// Next returns the next frame in buf, and the number n of bytes that it no longer needs. Before
+// the next call, the caller must remove the first n bytes of buf. It may then append newer bytes
+// from the peer, but must not change the others.
 //
-// The payload of the frame is valid until the caller reuses buf or calls Next again. Every error
-// is an *Error. After an error, Next must not be called again. Next returns an error as soon as
-// the bytes in buf show it, without waiting for the end of the frame.
+// If buf does not contain a whole frame, Frame.Op is 0. Then at most 2 * limits.Message bytes and
+// one frame remain in buf, so the caller can bound the buffer.
+//
+// Next works in place: it unmasks bytes, and moves the parts of a message together. So it also
+// changes bytes after the first n. The payload of the frame is a part of buf. It is valid until
+// the next call, or until the caller reuses buf.
+//
+// Next returns an error as soon as the bytes in buf are wrong, even before the frame is complete.
+// Every error is an *Error. After an error, Next must not be called again.
 func (r *Reader) Next(buf []byte, limits *Limits) (f Frame, n int, err error) {
 	if r.op != 0 {
 		return r.gather(buf, limits)
@@ -89,7 +92,7 @@ func (r *Reader) begin(h ws.Header, limits *Limits) error {
 func (r *Reader) part(h ws.Header, limits *Limits) error {
 	limit := int64(limits.Message)
 	if r.deflated {
-		limit += limit/64 + 64 // for bytes that it cannot compress, deflate may add this much
+		limit += limit/64 + 64 // deflate may make a message that it cannot compress longer by this much
 	}
 	if h.Length > limit-int64(r.have) {
 		return &Error{proto.CloseTooBig, "the message is too long"}
@@ -112,7 +115,7 @@ func (r *Reader) gather(buf []byte, limits *Limits) (Frame, int, error) {
 			return r.finish(buf)
 		}
 		if r.left > 0 {
-			return Frame{}, r.closeHole(buf), nil
+			return Frame{}, r.dropWaste(buf), nil
 		}
 		rest := buf[r.at:]
 		if err := r.checkFirst(rest); err != nil {
@@ -123,14 +126,14 @@ func (r *Reader) gather(buf []byte, limits *Limits) (Frame, int, error) {
 			return Frame{}, 0, err
 		}
 		if size == 0 {
-			return Frame{}, r.closeHole(buf), nil
+			return Frame{}, r.dropWaste(buf), nil
 		}
 		if h.OpCode.IsControl() {
 			f, n, err := control(h, rest, size)
 			if r.at += uint32(n); err != nil || n > 0 {
 				return f, 0, err
 			}
-			return f, r.closeHole(buf), nil
+			return f, r.dropWaste(buf), nil
 		}
 		r.at += uint32(size)
 		if err := r.part(h, limits); err != nil {
@@ -139,7 +142,7 @@ func (r *Reader) gather(buf []byte, limits *Limits) (Frame, int, error) {
 	}
 }
 
-// move unmasks bytes of the present frame, and moves them to the end of the gathered bytes.
+// move unmasks bytes of the frame being read, and appends them to the gathered bytes.
 func (r *Reader) move(buf []byte) error {
 	part := buf[r.at:]
 	part = part[:min(len(part), int(r.left))]
@@ -171,18 +174,19 @@ func (r *Reader) finish(buf []byte) (Frame, int, error) {
 	return f, n, nil
 }
 
-// closeHole moves the gathered bytes to the end of the hole, so that the caller can remove the
-// bytes before them. It does so only if the hole is at least as large as the gathered bytes. So
-// all moves together copy no more bytes than were received, and the hole stays smaller than the
-// message. closeHole returns how many bytes of buf the caller can remove.
-func (r *Reader) closeHole(buf []byte) int {
-	hole := r.at - r.have
-	if hole < r.have {
+// dropWaste moves the gathered bytes to the end of the waste. Then the caller can remove as many
+// bytes before them as there was waste. dropWaste returns this number.
+//
+// It moves nothing if there is less waste than gathered bytes. So all moves together copy no more
+// bytes than were received, and the waste stays smaller than the message.
+func (r *Reader) dropWaste(buf []byte) int {
+	waste := r.at - r.have
+	if waste < r.have {
 		return 0
 	}
-	copy(buf[hole:r.at], buf[:r.have])
+	copy(buf[waste:r.at], buf[:r.have])
 	r.at = r.have
-	return int(hole)
+	return int(waste)
 }
 
 // control returns the control frame at the beginning of b, if b contains the whole frame.
@@ -210,8 +214,8 @@ func control(h ws.Header, b []byte, size int) (Frame, int, error) {
 	return f, end, nil
 }
 
-// mayBeSent reports whether a client or server may put the code c into a close frame. RFC 6455,
-// 7.4, and later registrations define these codes.
+// mayBeSent reports whether a close frame may contain the code c. RFC 6455, 7.4, and later
+// registrations define these codes.
 func mayBeSent(c proto.CloseCode) bool {
 	switch {
 	case c >= 1000 && c <= 1014:
@@ -221,14 +225,16 @@ func mayBeSent(c proto.CloseCode) bool {
 	}
 }
 
-// rotate returns the mask for the bytes that come after the next n bytes.
+// rotate returns the mask for the bytes that come after the next n bytes. For example, after one
+// byte the mask begins with mask[1].
 func rotate(mask [4]byte, n int) [4]byte {
 	binary.LittleEndian.PutUint32(mask[:], bits.RotateLeft32(binary.LittleEndian.Uint32(mask[:]), -8*(n%4)))
 	return mask
 }
 
-// validPrefix returns the number of bytes at the beginning of p that are whole, valid
-// characters. It returns false if p cannot be the beginning of a UTF-8 text.
+// validPrefix returns how many bytes at the beginning of p form whole characters. It ignores a
+// last character that is not complete. It returns false if p cannot be the beginning of a UTF-8
+// text.
 func validPrefix(p []byte) (n uint32, ok bool) {
 	whole := len(p)
 	for i := 1; i <= min(len(p), utf8.UTFMax-1); i++ {

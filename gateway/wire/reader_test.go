@@ -22,8 +22,8 @@ type result struct {
 	left   int // the most bytes that were left in the buffer at any time
 }
 
-// read passes the pieces to a reader in the way a loop does. It puts the bytes that the reader
-// has not used in front of the next piece, in a new buffer.
+// read passes the pieces to a reader in the way a loop does. It copies the bytes that the reader
+// has not used, followed by the next piece, into a new buffer.
 func read(pieces [][]byte, deflate bool, limits wire.Limits) (res result) {
 	r := wire.Reader{Deflate: deflate}
 	var rest []byte
@@ -103,9 +103,9 @@ func TestReaderDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzReader compares the results of the reader for whole and for divided input. It also
-// compares them with the results of gobwas, which reads frame by frame. The reader must return
-// all messages that gobwas returns, up to the first error of either of them.
+// FuzzReader compares the results of the reader for whole and for divided input. It also compares
+// them with the results of gobwas, which reads frame by frame. One of the two may find an error
+// earlier. Up to the first error, the reader must return all messages that gobwas returns.
 func FuzzReader(f *testing.F) {
 	limits := wire.Limits{Message: 4096, Fragments: 100}
 	for _, c := range wiretest.Cases(limits) {

@@ -12,7 +12,7 @@ import (
 const MaxRequest = 16 << 10
 
 // Request is the head of an HTTP request. Its byte slices point into the buffer that was parsed.
-// Of all fields, only Path may be used after the buffer was reused.
+// Once the caller reuses that buffer, of all these fields only Path may still be used.
 type Request struct {
 	// At most one of these two is true. If both are false, net/http must answer the request.
 	Upgrade bool // the request is a valid WebSocket handshake
@@ -42,7 +42,7 @@ type Request struct {
 
 	key        []byte
 	protocols  []byte
-	windowBits bool // the answer to the offer must name the server's window
+	windowBits bool // the answer to the offer of permessage-deflate must name the server's window
 }
 
 // Refusal is an HTTP answer that refuses a request. It has a status and one line of text.
@@ -59,10 +59,10 @@ func refuse(status int, reason string) error { return &Refusal{Status: status, R
 
 func bad(reason string) error { return refuse(http.StatusBadRequest, reason) }
 
-// ParseRequest reads the head of a request at the beginning of buf and returns its length. If
-// buf does not contain the whole head yet, the length is 0. The head may have at most limit
-// bytes. Every error is a *Refusal: the request is not valid HTTP, or it is not a valid
-// handshake.
+// ParseRequest reads the head of a request at the beginning of buf and returns its length. If buf
+// does not contain the whole head yet, the length is 0. The head may have at most limit bytes.
+// Every error is a *Refusal. It says that the request is not valid HTTP, or that the handshake is
+// not valid.
 func ParseRequest(buf []byte, limit int) (req Request, n int, err error) {
 	if len(buf) > 0 && (buf[0] < 'A' || buf[0] > 'Z') {
 		return req, 0, bad("this is not HTTP")
@@ -121,8 +121,8 @@ func (r *Request) path(target []byte) (string, error) {
 	return decoded, nil
 }
 
-// originForm returns the path and query of the request target. If the target has the absolute
-// form, it contains a host too. Then this host replaces the Host header (RFC 9112, 3.2.2).
+// originForm returns the path and query of the request target. A target in absolute form, such as
+// http://host/path, also contains a host. This host replaces the Host header (RFC 9112, 3.2.2).
 func originForm(req *Request, target []byte) ([]byte, error) {
 	scheme, rest, ok := bytes.Cut(target, []byte("://"))
 	if !ok || !bytes.EqualFold(scheme, []byte("http")) && !bytes.EqualFold(scheme, []byte("https")) {
@@ -176,8 +176,7 @@ func isToken(p []byte) bool {
 	return len(p) > 0
 }
 
-// hasToken reports whether a list that is separated by commas contains the token, in upper or
-// lower case.
+// hasToken reports whether a list with commas contains the token, in upper or lower case.
 func hasToken(list []byte, token string) bool {
 	for item := range bytes.SplitSeq(list, []byte(",")) {
 		if strings.EqualFold(string(bytes.Trim(item, " \t")), token) {

@@ -169,8 +169,8 @@ func TestRefusalsAreReadable(t *testing.T) {
 }
 
 // FuzzRequest checks that every error of the parser is a *Refusal, and that additional bytes do
-// not change a result. If the parser accepts a handshake, net/http must accept it as a request
-// too.
+// not change a result. If the parser accepts a handshake, net/http must accept the same bytes as
+// a request.
 func FuzzRequest(f *testing.F) {
 	for _, c := range wiretest.Handshakes("/room/x/") {
 		if len(c.Request) < 2000 {

@@ -1,7 +1,7 @@
 // Package wire reads and makes the bytes of both transports. For WebSocket, these are the
-// handshake, the frames of RFC 6455, and permessage-deflate of RFC 7692. The other transport is
-// Server-Sent Events, for which the package only makes bytes. It does no I/O and has no buffers
-// of its own: it reads from a buffer of the caller and appends to a buffer of the caller.
+// handshake, the frames of RFC 6455, and permessage-deflate of RFC 7692. For Server-Sent Events,
+// the package only makes bytes. It does no I/O and has no buffers of its own: it reads from a
+// buffer of the caller and appends to a buffer of the caller.
 //
 // # Reading order
 //
@@ -32,7 +32,7 @@ type Frame struct {
 	Op       Op              // 0 = there is no frame yet, because more bytes are needed
 	Deflated bool            // Payload is compressed, see [Inflater]
 	Close    proto.CloseCode // code in a close frame; 0 = it has no code
-	Payload  []byte          // the bytes after unmasking, in the reader's buffer; of a close frame, only the reason
+	Payload  []byte          // the bytes after unmasking, in the caller's buffer; of a close frame, only the reason
 }
 
 // Limits bounds the messages that a Reader accepts. All readers of a loop share one Limits.

@@ -110,7 +110,7 @@ func (e *Echo) flush(id loop.ID, c *echoConn) {
 	case len(c.out) > maxOut:
 		e.Loop.Pause(id)
 	case len(c.out) > 0:
-	case c.ending: // keep reading: with unread bytes, TCP would reset the connection, and the peer might lose our last frame
+	case c.ending: // keep reading: if bytes stayed unread, TCP would reset the connection, and the peer might lose our last frame
 		e.Loop.CloseWrite(id)
 		e.Loop.SetDeadline(id, lastChance)
 	default:

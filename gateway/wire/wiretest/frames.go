@@ -41,8 +41,8 @@ func frame(op byte, payload []byte) []byte { return raw(fin|op, payload) }
 
 func text(s string) []byte { return frame(opText, []byte(s)) }
 
-// masked returns a frame made of the given parts. Length is the second byte without the mask
-// bit, followed by the extended length.
+// masked returns a frame made of the given parts. The first byte of length is the second byte of
+// the frame, without the mask bit. The rest of length is the extended length.
 func masked(bits byte, length []byte, key [4]byte, payload []byte) []byte {
 	b := append([]byte{bits}, length...)
 	b[1] |= 0x80

@@ -104,8 +104,8 @@ func Handshakes(path string) []HandshakeCase {
 	}
 }
 
-// lenient lists cases to which net/http answers differently. It joins folded lines, and it waits
-// for the end of a line even if the line cannot begin an HTTP request.
+// lenient lists the cases that net/http answers differently. It joins folded lines. It also waits
+// for the end of a line, even if the line cannot begin an HTTP request.
 var lenient = []string{"a folded header", "TLS"}
 
 // RunHandshakes runs only the handshake cases of the suite.

@@ -88,8 +88,8 @@ var chops = []struct {
 	}},
 }
 
-// singly divides b into single bytes. If b is long, it does so only at the beginning and the
-// end. It divides the middle into pieces that do not begin at frames.
+// singly divides b into single bytes. If b is long, it does so only at the beginning and the end.
+// The pieces of the middle are longer, and begin at arbitrary places in the frames.
 func singly(b []byte) [][]byte {
 	const edge = 300
 	if len(b) <= 2*edge {
