@@ -10,8 +10,9 @@ import (
 	"roomcast/proto/history"
 )
 
-// bearerOffer is the beginning of a subprotocol in which the client passes a token. A script in
-// a browser can set no other header of a WebSocket handshake.
+// bearerOffer is the beginning of a subprotocol that contains a token, as in bearer.eyJhbGci….
+// Subprotocols are the only header of a WebSocket handshake that a script in a browser can
+// choose.
 const bearerOffer = "bearer."
 
 // unnamedLimits bounds the first frame of a client that must send auth. A token has up to 12
@@ -22,14 +23,16 @@ var unnamedLimits = wire.Limits{Message: 20 << 10, Fragments: 64}
 type given struct {
 	token   string // "" = none
 	ticket  string
-	refused *proto.Refusal // why the token is refused without checking it
+	refused *proto.Refusal // why the gateway refuses the token without checking it
 	resume  string
 	name    string
 	named   bool // the request has a name parameter, whose value may be empty
 }
 
-// credential returns the credential of a handshake that counts. It returns an error if the
-// request is malformed or exceeds a limit. The client receives the error as an HTTP status.
+// credential returns the credentials of a handshake: a resume string, and a token or a ticket. If
+// the request has several tokens and tickets, only the strongest counts. credential returns an
+// error if the request is malformed or exceeds a limit. The client receives the error as an HTTP
+// status.
 func (h *handshakes) credential(s *session, req *wire.Request, site auth.Site) (g given, err error) {
 	if req.Proxied {
 		s.flags |= proxied
@@ -96,7 +99,8 @@ func cookie(header []byte, name string) string {
 	return ""
 }
 
-// identify finds out from its credential who the client is, and continues with admit.
+// identify finds out who the client is from the client's credential. Then it continues with
+// admit.
 func (h *handshakes) identify(s *session, g given, from proto.From) {
 	switch {
 	case g.refused != nil:
@@ -143,7 +147,7 @@ func (qs *questions) verify(s *session, token string, done func(*session, auth.H
 	id := s.id
 	taken := qs.auth.Check(token, func(h auth.Holder, err error) {
 		qs.later(id, func(s *session) {
-			if err == nil { // the token may have been revoked during the check, when revoke could not find this session
+			if err == nil { // during the check, a revocation of this id could not find the session
 				err = qs.auth.Revoked().Check(h.Who.ID, "", h.Issued)
 			}
 			done(s, h, err)
@@ -186,8 +190,8 @@ func (st *state) mayAuthenticate(s *session) bool {
 	return s.kind == jsonKind && s.flags&(hasToken|admitted) == 0 && st.auth.TakesAuth()
 }
 
-// admit begins a session whose client is known. If the client has no rights, but could get some
-// with auth, admit waits for auth. Until then the session joins no room.
+// admit begins a session whose client is known. If the client has no rights, but may get some
+// with auth, admit waits for this command. Until then the session joins no room.
 func (h *handshakes) admit(s *session, from proto.From) {
 	switch {
 	case h.allowed(s):
@@ -251,8 +255,8 @@ func (c *commands) firstFrame(s *session, f *wire.Frame) {
 	c.authenticateFirst(s, &cmd)
 }
 
-// replaceGuest continues a session that began as a guest's. Its client has now presented a token
-// or ticket. The parameter guest is the identity that the session had before.
+// replaceGuest continues a session that began without a credential, after its client has
+// presented a token or ticket. The parameter guest is the identity that the session had before.
 func (h *handshakes) replaceGuest(s *session, guest proto.Identity) {
 	if from, waits := h.waiting[s.id]; waits {
 		delete(h.waiting, s.id)
@@ -260,13 +264,13 @@ func (h *handshakes) replaceGuest(s *session, guest proto.Identity) {
 		return
 	}
 	if h.forbidden(s, s.home, proto.RightRead) != nil && !s.home.IsZero() {
-		s.who = guest // leave the room under the guest's identity, under which the members know the client
+		s.who = guest // leave the room as the guest, because the members know only this identity
 		h.close(s, proto.CloseForbidden, "", proto.LeftServer)
 		return
 	}
 	head, _, in := h.hub.Head(s.id, s.home)
 	if in && h.banned(s, head.Limits) != nil {
-		s.who = guest // leave the room under the guest's identity, under which the members know the client
+		s.who = guest // leave the room as the guest, because the members know only this identity
 		h.close(s, proto.CloseBanned, "", proto.LeftServer)
 		return
 	}

@@ -18,18 +18,18 @@ import (
 // asked contains the backend's answers for a session, and the questions that the backend has not
 // answered yet. The loop owns it.
 type asked struct {
-	pass     auth.Pass         // what the backend has allowed; if the answer to connect is for this session only, Until is zero
+	pass     auth.Pass         // what the backend has allowed; its Until is zero if the answer to connect is for this session only
 	answered bool              // pass.Rooms comes from the backend's answer to connect
 	unasked  bool              // the backend did not answer, and --ask-fail=allow admitted the session
 	headers  map[string]string // headers of the handshake for the backend
-	says     []*asking         // messages and signals in the order of the client; the first is the one that the backend is considering
+	says     []*asking         // messages and signals in the order of the client; the backend is deciding about the first
 }
 
 // questions asks the backend, and keeps its answers. The loop owns it.
 type questions struct {
 	*lifecycle
 	asked    map[loop.ID]*asked // by session; empty without a backend and tickets
-	families map[loop.ID]string // for a session that came with a resume string: the earlier session that got the first string of the chain
+	families map[loop.ID]string // for each session that came with a resume string; see family
 }
 
 // maxAskHeaders bounds the headers that one session keeps for the backend, in bytes.
@@ -53,17 +53,17 @@ func (h *handshakes) askHeaders(req *wire.Request, site auth.Site) (headers map[
 	return headers
 }
 
-// introduced reports whether the backend can find out who the client is although the session has
-// no token: from a header or from a pass.
+// introduced reports whether the backend can find out who the client is. For this, a session
+// without a token needs a header for the backend, or a pass.
 func (h *handshakes) introduced(s *session) bool {
 	a := h.asked[s.id]
 	return a != nil && (len(a.headers) > 0 || !a.pass.Until.IsZero())
 }
 
 // usePass reads the pass from the resume string of a client's earlier session. The pass contains
-// the backend's answers for that session. If the session has no token, the string also
-// identifies the client. In that case usePass returns an error if the string has been revoked, or
-// if it is valid only together with a token.
+// the backend's answers for that session. If the session has no token, the string also identifies
+// the client. Only in that case can usePass return an error: the string has been revoked, or the
+// client must also send its token or a new ticket.
 func (qs *questions) usePass(s *session, resume string) error {
 	token := ""
 	if s.flags&hasToken != 0 {
@@ -137,13 +137,13 @@ func (qs *questions) redeem(s *session, ticket string, done func(*session, error
 	})
 }
 
-// withKey looks up the key that signed a resume string or ticket, and calls then. There may be
-// no such key; then the later check of the signature fails. The error says that the gateway
-// could not ask roomsvc for the key. The function then runs on the loop, at once or later. It
-// does not run if the session has ended.
-func (qs *questions) withKey(s *session, signed string, then func(*session, error)) {
+// withKey looks up the key that signed a resume string or ticket, and then calls next on the
+// loop, at once or later. The error is not nil if the gateway could not ask roomsvc for the key.
+// It is nil if there is no such key, because then a later check of the signature fails. If the
+// session has ended, next is not called.
+func (qs *questions) withKey(s *session, signed string, next func(*session, error)) {
 	if qs.auth.KnowsKeyOf(signed) {
-		then(s, nil)
+		next(s, nil)
 		return
 	}
 	id := s.id
@@ -151,7 +151,7 @@ func (qs *questions) withKey(s *session, signed string, then func(*session, erro
 		if err != nil {
 			err = auth.KeyUnknown()
 		}
-		qs.later(id, func(s *session) { then(s, err) })
+		qs.later(id, func(s *session) { next(s, err) })
 	})
 }
 
@@ -164,8 +164,8 @@ func (qs *questions) later(id loop.ID, do func(*session)) {
 	})
 }
 
-// markTicket marks a ticket as used. If the ticket was not used before, markTicket gives the
-// session the ticket's identity and rights.
+// markTicket marks a ticket as used. If this is the first use, it gives the session the ticket's
+// identity and rights.
 func (qs *questions) markTicket(s *session, t *auth.Ticket, done func(*session, error)) {
 	id := s.id
 	qs.bridge.UseTicket(t.Number, func(first bool, err error) {
@@ -200,18 +200,19 @@ func (qs *questions) useTicket(s *session, t *auth.Ticket) error {
 	return nil
 }
 
-// permit asks the backend whether the session may begin, and then calls then. It does not ask if
-// the session's pass already allows the session. If the session may not begin, permit closes it.
-func (qs *questions) permit(s *session, then func(*session)) {
+// permit asks the backend whether the session may begin. It does not ask if the session's pass
+// contains the answer. If the session may begin, permit calls next. If not, it closes the
+// session.
+func (qs *questions) permit(s *session, next func(*session)) {
 	a := qs.asked[s.id]
 	switch {
 	case a != nil && !a.pass.Until.IsZero():
 		s.who, a.answered = a.pass.Who, true
 		qs.keepAnswer(s)
-		then(s)
+		next(s)
 		return
 	case !qs.backend.Asks(backend.Connect):
-		then(s)
+		next(s)
 		return
 	}
 	qs.ask(s, backend.Connect, proto.Room{}, func(s *session, answer backend.Answer, refusal *proto.Refusal) {
@@ -232,12 +233,12 @@ func (qs *questions) permit(s *session, then func(*session)) {
 		a.pass.Who, a.pass.Rooms, a.pass.Until = s.who, answer.Rooms, answer.Until
 		a.answered, a.unasked, a.pass.Issued = true, answer.Unasked, qs.loop.Now()
 		qs.keepAnswer(s)
-		then(s)
+		next(s)
 	})
 }
 
-// keepAnswer restricts a session to the rights that both its token and the backend's answer to
-// connect contain. The session ends when the first of the two ends.
+// keepAnswer applies the backend's answer to connect. It restricts a session to the rights that
+// both its token and this answer contain. The session ends when the first of the two ends.
 func (qs *questions) keepAnswer(s *session) {
 	a := qs.asked[s.id]
 	if a == nil || !a.answered {
@@ -272,8 +273,8 @@ func (qs *questions) tokenID(s *session) string {
 	return s.who.ID
 }
 
-// resumeOf returns a resume string. If the client sends it in its next handshake, the new
-// session has the same id, and the gateway need not ask the backend again.
+// resumeOf returns a resume string. A client that sends it in its next handshake has the same
+// identity as before, and the gateway need not ask the backend again.
 func (qs *questions) resumeOf(s *session) string {
 	p := auth.Pass{Issued: time.Unix(int64(s.issued), 0)}
 	if a := qs.asked[s.id]; a != nil {
@@ -288,8 +289,9 @@ func (qs *questions) resumeOf(s *session) string {
 	return qs.auth.SignPass(&p)
 }
 
-// family returns the id of the session that got the first of the client's successive resume
-// strings. Revocations name this id.
+// family returns the name by which revocations find all sessions that continue each other. When a
+// client resumes, its new session gets another resume string. All these sessions have the same
+// family: the id of the first one.
 func (qs *questions) family(s *session) string {
 	if p := qs.polls.waiting[s.id]; p != nil {
 		return p.Family
@@ -300,7 +302,7 @@ func (qs *questions) family(s *session) string {
 	return qs.hub.Session(s.id)
 }
 
-// revoke ends the sessions whose credentials are revoked by the entries of list.
+// revoke ends the sessions whose credentials the revocations in list make invalid.
 func (qs *questions) revoke(list []proto.Revocation) {
 	ids, families := make(map[string]*proto.Revocation), make(map[string]*proto.Revocation)
 	for i := range list {
@@ -333,9 +335,8 @@ func (qs *questions) revoke(list []proto.Revocation) {
 	})
 }
 
-// passedRoom returns a new resume string if the backend's permission to join the room outlives
-// this session. The string contains the permission, so that a later session can use it.
-// Otherwise it returns "".
+// passedRoom returns a new resume string if the backend's permission to join the room is valid
+// for later sessions too. The string contains this permission. Otherwise passedRoom returns "".
 func (h *handshakes) passedRoom(s *session, room proto.Room) string {
 	if a := h.asked[s.id]; a == nil || !a.pass.MayJoin(room, h.loop.Now()) {
 		return ""
@@ -401,8 +402,8 @@ type asking struct {
 	refused  func(*proto.Refusal)
 }
 
-// askSay asks the backend whether to allow a message, and publishes the content that the backend
-// returns.
+// askSay asks the backend whether to allow a message. If so, it publishes the content that the
+// backend returns.
 func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 	id := s.id
 	sent := say.Content
@@ -422,8 +423,9 @@ func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 	})
 }
 
-// enqueue asks the backend about content. It asks after the backend has answered for all earlier
-// content of the session. The caller must not change the body of content later.
+// enqueue asks the backend about content, in the order of the calls for a session: it waits until
+// the backend has answered the questions before this one. The caller must not change the body of
+// content later.
 func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content, verb proto.Verb, allowed func(proto.Content), refused func(*proto.Refusal)) {
 	a := qs.asked[s.id]
 	w := &asking{question: qs.question(s, backend.Say, room), size: 2 * len(content.Body), allowed: allowed, refused: refused}
@@ -438,8 +440,8 @@ func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content,
 	}
 }
 
-// askNext asks the backend about the first of the waiting messages. This continues after the
-// session has ended, because a message that the client sent before it left must not be lost.
+// askNext asks the backend about the first of the waiting messages. It does so even after the
+// session has ended, because the messages that the client has sent must not be lost.
 func (qs *questions) askNext(a *asked) {
 	qs.backend.Ask(&a.says[0].question, func(answer backend.Answer, err error) {
 		qs.hub.Post(func() { qs.sayAnswered(a, answer, refusalIn(err)) })

@@ -132,8 +132,8 @@ func TestBackendDecidesWhoMayConnect(t *testing.T) {
 	open("/room/"+room+"/", "", "X-Session: ann's\r\n").write([]byte{0x88, 0x80, 0, 0, 0, 0})
 }
 
-// An action needs both a right of the token and a right from the backend. The session gets the
-// id in the backend's answer. A token in a later auth must still have the first token's id.
+// A client may do only what both its token and the backend allow. The session gets the id in the
+// backend's answer. A token in a later auth must still have the first token's id.
 func TestBackendNeverGrantsMoreThanTheToken(t *testing.T) {
 	run := time.Now().UnixNano()
 	both, token, backend := fmt.Sprintf("both_%d", run), fmt.Sprintf("token_%d", run), fmt.Sprintf("backend_%d", run)
@@ -274,7 +274,7 @@ func TestBackendDecidesWhatIsSaid(t *testing.T) {
 
 // If the backend does not answer, the gateway closes the session with a code after which the
 // client reconnects. With --ask-fail=allow, the gateway admits the client without the right to
-// moderate, and its resume string contains no permission.
+// moderate. The client's resume string then contains no permission.
 func TestBackendThatDoesNotAnswer(t *testing.T) {
 	app := startApplication(t, always(302, ""))
 	g := start(t, withTokens(t), app.of("connect"))

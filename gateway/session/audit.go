@@ -48,8 +48,8 @@ func (qs *questions) auditRefused(s *session, cmd *proto.Command, err error) {
 	}
 }
 
-// refusalOrNil converts a refusal to an error. Without it, a nil refusal would become an error
-// that is not nil.
+// refusalOrNil converts a refusal to an error. It is needed because a nil *proto.Refusal in an
+// error variable does not equal nil.
 func refusalOrNil(r *proto.Refusal) error {
 	if r == nil {
 		return nil

@@ -12,8 +12,8 @@ type codec interface {
 	AppendPing(b []byte) []byte
 }
 
-// The formats of sessions. For each format except formatEvents, the next number is the same
-// format with compression.
+// The formats of sessions. The number after a format means the same format with compression. For
+// example, formatJSON+1 is JSON with compression. Only formatEvents has no such number.
 const (
 	formatText hub.Format = 2 * iota
 	formatJSON

@@ -7,8 +7,8 @@ import (
 	"roomcast/gateway/wire/wiretest"
 )
 
-// The protocol suite runs against /echo. Its frames pass through the same code as the frames of
-// every other session: the reader, the queue and the close.
+// The protocol suite runs against /echo. There the reader, the queue and the close are the same
+// code as in all other sessions.
 func TestProtocolSuite(t *testing.T) {
 	limits := wire.Limits{Message: 64 << 10, Fragments: 2000}
 	both(t, func(t *testing.T, portable func(*settings)) {

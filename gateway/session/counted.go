@@ -12,11 +12,10 @@ import (
 	"roomcast/proto"
 )
 
-// CountedConn is a connection that net/http serves. It counts as a connection of its address
-// until it is closed, even while net/http serves it. A proxy keeps connections open and sends
-// requests of many clients over each. So a later request on the connection may begin a session.
-// Then [TakeBack] returns the connection to its loop. The methods of a CountedConn are safe for
-// concurrent use.
+// CountedConn is a connection that net/http serves. While it is open, it counts as a connection
+// of its address, as a session does. A proxy keeps connections open and sends requests of many
+// clients over each. So a later request on the connection may begin a session. Then [TakeBack]
+// returns the connection to its loop. The methods of a CountedConn are safe for concurrent use.
 type CountedConn struct {
 	net.Conn
 	lc   *lifecycle
@@ -77,8 +76,8 @@ func (lc *lifecycle) takeBack(c *CountedConn, unread []byte) {
 	}
 }
 
-// adopt gives the connection back to its loop, whose goroutine must call it. If that fails,
-// adopt closes the connection and returns nil.
+// adopt gives the connection back to its loop. The loop's goroutine must call it. If the loop
+// cannot accept the connection, adopt closes it and returns nil.
 func (c *CountedConn) adopt(unread []byte) *session {
 	id, err := c.lc.loop.Adopt(c.Conn, unread)
 	if err != nil {
@@ -86,6 +85,6 @@ func (c *CountedConn) adopt(unread []byte) *session {
 		c.Close()
 		return nil
 	}
-	c.once.Do(func() {}) // from now on the end of the session ends the count
+	c.once.Do(func() {}) // Close no longer ends the count; the end of the session does
 	return c.lc.open(id, c.peer)
 }

@@ -6,8 +6,9 @@ import (
 	"roomcast/proto"
 )
 
-// command answers one frame of a JSON session, even an invalid one. If wait is not 0, the client
-// has exceeded its rate. Then command refuses the frame and tells the client to wait that long.
+// command answers one frame of a JSON session, even an invalid one. If the parameter wait is not
+// 0, the client has exceeded its rate. Then command refuses the frame and tells the client to
+// wait that long.
 func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 	cmd, err := proto.ParseCommand(frame)
 	first := s.flags&commanded == 0
@@ -31,10 +32,11 @@ func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 	}
 }
 
-// dispatch executes a command. It either returns a refusal, or answers the command itself, now
-// or later. First reports whether this is the session's first command. Dispatch checks the
-// client's right before its membership. Otherwise a client without rights could learn from a
-// refusal something about the room.
+// dispatch executes a command. It either returns a refusal, or answers the command itself, now or
+// later. The parameter first is true for the first command of the session.
+//
+// dispatch checks the client's right before its membership. In the other order, a client without
+// rights could learn something about the room from the refusal.
 func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 	rule := cmd.Verb.Rule()
 	if rule.Room && cmd.Room.IsZero() {

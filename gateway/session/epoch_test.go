@@ -109,8 +109,9 @@ func (p place) query() string {
 	return url.Values{"since": {fmt.Sprint(p.Seq)}, "epoch": {p.Epoch}, "at": {p.At}}.Encode()
 }
 
-// eventsUntil reads frames up to the event numbered last, and returns their texts. It returns "reset"
-// for a gap with that reason. It updates p by the rules in PROTOCOL.md.
+// eventsUntil reads frames up to the event numbered last, and returns the texts of the events. In
+// the result, "reset" stands for a gap with this reason. It updates p by the rules in
+// PROTOCOL.md.
 func (c *client) eventsUntil(p *place, last uint64) (got []string) {
 	c.t.Helper()
 	for {
@@ -180,8 +181,9 @@ func TestEmptyRoomGivesItsEpoch(t *testing.T) {
 	wantTexts(t, c.eventsUntil(&p, 8), append([]string{"reset"}, numbered("new", 1, 8)...)...)
 }
 
-// The log was restored from a copy. Then it has grown beyond the client's position, in the same
-// epoch. The client must receive a reset, whether or not other members are in the room.
+// An operator restores the log from an older copy. Then the log grows beyond the client's
+// position, in the same epoch. So the client has seen other events under some of these seqs, and
+// must receive a reset. Other members in the room make no difference.
 func TestRestoredLogIsAnotherHistory(t *testing.T) {
 	for _, present := range []bool{false, true} {
 		t.Run(fmt.Sprint("somebody is present: ", present), func(t *testing.T) {
@@ -226,8 +228,8 @@ func TestRestoredLogIsAnotherHistory(t *testing.T) {
 	}
 }
 
-// An edit or a delete without an epoch means the epoch in which the session joined. After a reset
-// the seq could be that of another message.
+// An edit or a delete without an epoch is for the epoch in which the session joined. After a
+// reset, the same seq could belong to another message.
 func TestSeqsAreOfTheEpochOfTheJoin(t *testing.T) {
 	g := start(t, withTokens(t))
 	room := fmt.Sprintf("epoch-edit_%d", time.Now().UnixNano())
@@ -345,7 +347,7 @@ func TestClientAcrossResets(t *testing.T) {
 	storeMany(t, room, "e2", 1, 3, later, "new")
 	f.awaitNotice("new 3")
 	for seq := uint64(4); seq <= 6; seq++ {
-		g.drain() // any lost connection would do
+		g.drain() // makes the client reconnect
 		storeMany(t, room, "e2", seq, seq, later, "new")
 		f.awaitNotice(fmt.Sprint("new ", seq))
 	}
@@ -353,8 +355,8 @@ func TestClientAcrossResets(t *testing.T) {
 	wantTexts(t, slices.Compact(f.got), append([]string{"old 2", "reset"}, numbered("new", 1, 6)...)...)
 }
 
-// A close that follows a reset ends the membership, although its seq is below the head from
-// before the reset. The client must recognise this.
+// After a reset, seqs begin again. So the close of the room may have a lower seq than an event
+// that the client received before. The client must still leave the room.
 func TestClientIsClosedAfterAReset(t *testing.T) {
 	g := start(t)
 	const room = "epoch-closed"
@@ -371,8 +373,8 @@ func TestClientIsClosedAfterAReset(t *testing.T) {
 	}
 }
 
-// After a reset, the gateway replays closes of the room that a later reopening has undone. They
-// must not end memberships.
+// After a reset, the gateway replays the log, with the closes of the room and their reopenings. A
+// close that was undone must not end a membership.
 func TestUndoneCloseInAResetEndsNoMembership(t *testing.T) {
 	g := start(t)
 	const room = "epoch-undone"

@@ -13,9 +13,9 @@ import (
 	"roomcast/proto"
 )
 
-// flood sends commands until the connection ends or the time is over, at most at the given rate.
-// It returns the server's last frame. After a pause of a busy machine it does not send the
-// delayed commands together, because they would exceed the rate.
+// flood sends commands at the given rate, until the connection ends or the time is over. It
+// returns the server's last frame. If a busy machine stops the test for a moment, flood leaves
+// out the commands of this time. Sent together, they would exceed the rate.
 func (c *client) flood(perSecond int, lasts time.Duration) (last message, sent int) {
 	c.nc.SetDeadline(time.Now().Add(lasts + 20*time.Second))
 	heard := make(chan message, 1)
@@ -141,8 +141,8 @@ func TestMessageThatNeverEndsClosesItsSession(t *testing.T) {
 	})
 }
 
-// One metric counts all the close codes that clients send. With one metric for each code, a client
-// could create many. The log does not contain these codes either.
+// One metric counts all the close codes that clients send. If each code had a metric, a client
+// could create thousands of metrics. The log does not contain these codes either.
 func TestCloseCodesOfClientsMakeNoMetric(t *testing.T) {
 	var log bytes.Buffer
 	g := start(t, func(s *settings) {

@@ -52,8 +52,8 @@ func (c *commands) frame(s *session, f *wire.Frame) {
 	}
 }
 
-// message handles one message of the client. If wait is not 0, the client has exceeded its rate.
-// If the message is a command, it is then refused.
+// message handles one message of the client. If the parameter wait is not 0, the client has
+// exceeded its rate, and a command is refused.
 func (c *commands) message(s *session, op wire.Op, payload []byte, wait time.Duration) {
 	switch {
 	case s.kind == echo:
@@ -70,12 +70,14 @@ func (c *commands) message(s *session, op wire.Op, payload []byte, wait time.Dur
 	}
 }
 
-// charge takes a token for a command of a JSON session from the session's bucket. If there is no
-// token, wait is the time until there is one, and the command must be refused. Each refusal
-// takes a token from a second bucket, which contains five bursts and refills at a quarter of the
-// rate. If the second bucket is empty too, ok is false and the session must be closed. To a
-// client that sends twice as much as allowed, this happens after about 13 s. To a flood it
-// happens at once.
+// charge limits the commands of a JSON session with two token buckets. A command takes a token
+// from the first. If the first is empty, charge returns the time until the next token, and the
+// caller must refuse the command.
+//
+// Each refusal takes a token from the second bucket. It contains five bursts and refills at a
+// quarter of the rate. If it is empty too, ok is false, and the caller must close the session.
+// With the default rate, a client that sends twice as much as allowed is closed about 13 s after
+// its first refusal. A flood is closed at once.
 func (c *commands) charge(s *session) (wait time.Duration, ok bool) {
 	if s.kind != jsonKind {
 		return 0, true // messages of a text session cannot be refused; see slowDown
@@ -91,9 +93,9 @@ func (c *commands) charge(s *session) (wait time.Duration, ok bool) {
 	return wait, s.errors.Take(c.ms(), refusals) == 0
 }
 
-// senderWait takes a token from the bucket that all connections of one user share. If there is
-// no token, it returns the time until there is one. It does not limit guests, because a guest
-// gets a new id with every new connection.
+// senderWait takes a token from the bucket that all connections of one user share. If the bucket
+// is empty, senderWait returns the time until the next token. It does not limit guests, because a
+// guest gets a new id with every new connection.
 func (st *state) senderWait(s *session) time.Duration {
 	if s.flags&(hasToken|admitted) == 0 || st.cfg.Rates == nil {
 		return 0
@@ -101,11 +103,13 @@ func (st *state) senderWait(s *session) time.Duration {
 	return st.cfg.Rates.Take(s.who.ID, st.cfg.Rate, st.loop.Now())
 }
 
-// slowDown takes a token for a message of a text session, which cannot be refused. If there is
-// no token, the gateway stops reading the session until some tokens have come back. If the
-// session reaches the limit again within floodPause, and this goes on for FloodTime, the gateway
-// closes the session. So a client that sends a little more than --rate is only slowed down. A
-// client that sends twice as much is closed after FloodTime.
+// slowDown takes a token for a message of a text session or for a ping, neither of which can be
+// refused. If there is no token, the gateway stops reading the session until some tokens have
+// come back.
+//
+// Pauses that follow each other within floodPause form a series. When a series has lasted for
+// FloodTime, the gateway closes the session. So a client that sends a little more than --rate is
+// only slowed down. A client that sends twice as much is closed after FloodTime.
 func (c *commands) slowDown(s *session) {
 	now := c.ms()
 	wait := s.bucket.Take(now, c.cfg.Rate)

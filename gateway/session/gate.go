@@ -15,7 +15,8 @@ import (
 type gate struct{ caps *limit.Caps }
 
 // NewGate returns the gate that loops ask about new connections. A connection that the gate
-// accepts counts in caps until it ends. The sessions of these loops must use the same caps.
+// accepts counts in caps until the connection ends. The sessions of these loops must use the same
+// caps.
 func NewGate(caps *limit.Caps) loop.Gate { return gate{caps} }
 
 func (g gate) Enter(peer netip.Addr, now time.Time) ([]byte, bool) {

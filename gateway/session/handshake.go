@@ -16,9 +16,9 @@ import (
 // subprotocol is the WebSocket subprotocol with which a client requests a JSON session.
 const subprotocol = "roomcast.v1"
 
-// resumeOffer is the beginning of a second subprotocol, in which the client passes its resume
-// string. The gateway never selects this subprotocol in its answer. The string is not in the
-// URL, because proxies log URLs but not this header.
+// resumeOffer is the beginning of a second subprotocol, which contains the client's resume
+// string. The gateway never selects this subprotocol in its answer. The string is not in the URL,
+// because proxies log URLs but not this header.
 const resumeOffer = "resume."
 
 // handshakes turns connections into sessions. The loop owns it.
@@ -48,8 +48,7 @@ func (h *handshakes) handleRequest(s *session, p []byte) (used int) {
 	return n
 }
 
-// upgrade makes the connection a session. If it returns an error, the caller sends it to the
-// client.
+// upgrade makes the connection a session. The caller sends its error to the client.
 func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	site, err := h.forwarded(s, req)
 	if err != nil {
@@ -103,9 +102,9 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	return nil
 }
 
-// forwarded returns the scheme and host of the URL by which the client reached the gateway. If the
-// connection comes from a trusted proxy, forwarded also changes the address to which the limits
-// per address count the session: from the proxy's to the client's.
+// forwarded returns the scheme and host of the URL by which the client reached the gateway. If
+// the connection comes from a trusted proxy, forwarded also replaces the session's address. From
+// then on, the session counts for the limits of the client's address, not of the proxy's.
 func (h *handshakes) forwarded(s *session, req *wire.Request) (auth.Site, error) {
 	site := auth.Site{Host: string(req.Host)}
 	peer, proxies := netip.AddrFrom16(s.peer).Unmap(), h.caps.Proxies()
@@ -256,8 +255,9 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 	}
 }
 
-// unfit returns the refusal for a session that may not stay in a room that it has just joined, nil
-// if it may stay. The session may have lost its right since the request.
+// unfit returns the refusal for a session that has just joined a room but may not stay there. For
+// example, it may have lost its right since the request. If the session may stay, unfit returns
+// nil.
 func (h *handshakes) unfit(s *session, n hub.Notice) *proto.Refusal {
 	if lost := h.forbidden(s, n.Room, proto.RightRead); lost != nil {
 		return lost
@@ -286,8 +286,8 @@ func (h *handshakes) begin(s *session, n hub.Notice) {
 	h.arm(s)
 }
 
-// hello sends the first message of a JSON session or of a reader of events. If no replay
-// follows, a reader of events gets in this message the position from which to resume.
+// hello sends the first message of a JSON session or of a reader of events. If no replay follows,
+// a reader of events also gets the position from which to resume.
 func (h *handshakes) hello(s *session, head history.Head) {
 	hello := proto.Hello{
 		Session: h.hub.Session(s.id), You: s.who, Time: time.Now(),
@@ -305,8 +305,8 @@ func (h *handshakes) hello(s *session, head history.Head) {
 	}
 }
 
-// position sends e, the answer to a join. If newest is set, no replay follows, and e gets the
-// position of the room's newest event.
+// position sends e, the answer to a join. If newest is true, no replay follows. Then e contains
+// the position of the room's newest event, from which a reader of events can resume.
 func (h *handshakes) position(s *session, e *proto.Record, head history.Head, newest bool) {
 	if newest {
 		e.Seq, e.State = head.Seq, proto.State{Epoch: head.Epoch, At: head.At}

@@ -11,8 +11,8 @@ const (
 	maxPage        = 96 << 10 // the most bytes of events in one answer
 )
 
-// history reads one page of a room's log. The gateway does not read from the session until the
-// page is queued. So a client gets its pages one by one.
+// history reads one page of a room's log. Until the page is queued, the gateway does not read
+// from the session. So a client gets its pages one by one.
 func (c *commands) history(s *session, cmd *proto.Command) error {
 	q := history.Query{
 		Room: cmd.Room, Before: cmd.Before, Since: cmd.From.Since, HasSince: cmd.From.HasSince,

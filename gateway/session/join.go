@@ -6,8 +6,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// join makes the session a member of a room. The hub reports the result in a notice, which
-// causes the answer to the client.
+// join makes the session a member of a room. The hub reports the result in a notice. Then the
+// method joined or notJoined answers the client.
 func (c *commands) join(s *session, cmd *proto.Command) error {
 	if head, _, in := c.hub.Head(s.id, cmd.Room); in {
 		j := c.head(s, cmd.Room, head)

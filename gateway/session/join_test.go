@@ -52,7 +52,7 @@ func (g *gateway) say(room, text string) uint64 {
 }
 
 // When a client has received the answer to its handshake, it receives every later message. This
-// is so in a new room, in a reopened room, and for messages from another gateway.
+// must be true in a new room, in a reopened room, and for messages from another gateway.
 func TestClientIsInTheRoomWhenItsHandshakeIsAnswered(t *testing.T) {
 	g, other := startFar(t), start(t)
 	for _, protocol := range []string{"", "roomcast.v1"} {

@@ -79,8 +79,8 @@ func idIn(frame string) string {
 	return id
 }
 
-// After a change of keys, both gateways accept strings signed with the old key or the new key.
-// This includes a gateway that has not learned the new key yet.
+// After a change of keys, every gateway accepts strings signed with the old key or the new key,
+// even a gateway that has not learned the new key yet.
 func TestKeysChangeWithoutLosingASession(t *testing.T) {
 	k := startKeyed(t)
 	a, b := start(t, k.here), start(t, k.here)
@@ -155,7 +155,7 @@ func TestUnknownKeysCauseFewRequests(t *testing.T) {
 			t.Fatal("a forged string has an effect")
 		}
 	}
-	// One request for all the names, and more only if the test takes many seconds.
+	// One request serves all the names. There are more only if the test takes many seconds.
 	if n, _, _ := asked.Pending(); n-learned > 10 {
 		t.Errorf("100 invented names caused %d requests", n-learned)
 	}

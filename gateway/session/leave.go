@@ -5,8 +5,8 @@ import "roomcast/proto"
 // leave ends the session's membership of a room.
 func (c *commands) leave(s *session, cmd *proto.Command) error {
 	k := memberKey{s.id, cmd.Room}
-	// Without this check, other members would see that the client leaves before they see that it
-	// joins.
+	// While the join waits, no other member has been told of it. So a leave now would reach the
+	// other members before the join.
 	if _, waits := c.joins[k]; waits {
 		return proto.Refuse(proto.NotJoined, "the room is still being joined; leave it when that has been answered")
 	}

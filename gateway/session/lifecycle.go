@@ -12,8 +12,8 @@ import (
 	"roomcast/proto"
 )
 
-// memberKey identifies a session's membership of a room, or its join of the room while the join
-// waits for an answer.
+// memberKey identifies a session's membership of a room. While a join waits for its answer, it
+// identifies the join.
 type memberKey struct {
 	id   loop.ID
 	room proto.Room
@@ -23,7 +23,7 @@ type memberKey struct {
 type lifecycle struct {
 	*state
 
-	joins   map[memberKey]string         // for each join without an answer: the id of its command, or the answer to its handshake
+	joins   map[memberKey]string         // joins that wait for an answer: the id of the command, or the bytes that answer the handshake
 	signals map[memberKey]time.Time      // when each member of a slow room sent its last signal
 	resends map[memberKey]*limit.Resends // the messages that a client must send again, for each membership
 	waiting map[loop.ID]proto.From       // the sessions that must send auth, each with the position where its replay begins
@@ -57,8 +57,8 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 		lc.polls.answer(s, nil, refusal)
 		return
 	}
-	// If the client closes, it chooses the code. So the code must not count in our metrics and
-	// must not raise the log level.
+	// If the client closes, it chooses the code. Such a code must neither count in our metrics
+	// nor raise the log level.
 	own := reason != proto.LeftClient
 	if own {
 		lc.stats.closed(code)
@@ -67,8 +67,8 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 	}
 	joining := s.phase == joiningIn
 	if joining && s.kind == events && (!code.Reconnect() || code == proto.CloseTokenExpired) {
-		// A browser reconnects if a stream ends that has begun, but not if the request is
-		// refused. So refuse the request if reconnecting would not help.
+		// A browser reconnects after the end of a stream, but not after a refused request. Here
+		// reconnecting would not help, so refuse the request.
 		delete(lc.joins, memberKey{s.id, s.home})
 		lc.hub.Gone(s.id)
 		lc.refuse(s, &wire.Refusal{Status: refusalOf(code).Status(), Reason: string(proto.AppendClosing(nil, code, why)), JSON: true})
@@ -125,9 +125,9 @@ func refusalOf(code proto.CloseCode) proto.Code {
 	return proto.Forbidden
 }
 
-// accept sends the answer to the handshake of a session whose token has been checked or whose
-// room has been joined. The answer must not leave earlier, because a text session learns only
-// from the answer that it is in the room. From then on the gateway owes it all messages.
+// accept sends the answer to the handshake. The gateway holds the answer back until the session
+// has joined the room of its URL, or is about to be closed. From the answer, a text session
+// learns that it is in the room. It expects to receive all messages from then on.
 func (lc *lifecycle) accept(s *session) {
 	k := memberKey{s.id, s.home}
 	if answer, held := lc.joins[k]; held {
@@ -152,14 +152,14 @@ func (lc *lifecycle) refuse(s *session, err error) {
 		lc.log(s).Debug("handshake refused", "status", plain.Status, "why", plain.Reason)
 	}
 	lc.buf = wire.AppendRefusal(lc.buf[:0], plain)
-	lc.loop.Write(s.id, lc.buf) // the send buffer of a connection without earlier writes takes the whole answer
+	lc.loop.Write(s.id, lc.buf) // nothing was written before, so the send buffer has space for the whole answer
 	lc.closeWrite(s)
 }
 
 // closeWrite closes our side of the connection after all bytes have been written. Then the peer
 // closes its side, or the deadline ends the connection. Meanwhile the loop reads and discards
-// what the peer sends. If the loop did not read, TCP would reset the connection, and the peer
-// might not receive our close frame.
+// what the peer sends. Without this reading, TCP would reset the connection, and the peer might
+// not receive our close frame.
 func (lc *lifecycle) closeWrite(s *session) {
 	s.phase = ending
 	lc.loop.CloseWrite(s.id)
@@ -195,16 +195,16 @@ func (lc *lifecycle) fail(s *session, err error) {
 	lc.close(s, broken.Close, broken.Reason, proto.LeftServer)
 }
 
-// tooSlow closes a session whose client does not read. It gives the client only a second to read
-// the close frame.
+// tooSlow closes a session whose client does not read. The client has only one second to read the
+// close frame.
 func (lc *lifecycle) tooSlow(s *session) {
 	lc.stats.Slow.Add(1)
 	lc.close(s, proto.CloseSlow, "", proto.LeftServer)
 	lc.loop.SetDeadline(s.id, time.Second)
 }
 
-// lost closes a session that would otherwise miss events without knowing it. If the reason is
-// known, it is err.
+// lost closes a session that would otherwise miss events without knowing it. The parameter err is
+// the cause, or nil if the cause is not known.
 func (lc *lifecycle) lost(s *session, err error) {
 	why := ""
 	if err != nil {
@@ -228,7 +228,7 @@ func (lc *lifecycle) roomClosed(s *session, n hub.Notice) {
 
 func closedReason(why string) string { return because(proto.CloseRoomClosed.Meaning(), why) }
 
-// unreadable returns the refusal for an error that occurred when the log was read.
+// unreadable returns the refusal for an error that a read of the log has returned.
 func unreadable(err error) *proto.Refusal {
 	if r := proto.AsRefusal(err); r.Code != proto.Internal {
 		return r
@@ -236,8 +236,8 @@ func unreadable(err error) *proto.Refusal {
 	return proto.Refuse(proto.Unavailable, "the room's log cannot be reached now; ask again later").After(time.Second)
 }
 
-// check runs at the deadline of an open session. It does what is due, and sets the next
-// deadline.
+// check runs at the deadline of an open session. It finds the time limits that have passed, acts
+// on them, and sets the next deadline.
 func (lc *lifecycle) check(s *session) {
 	now := lc.second()
 	if s.paused&pauseRate != 0 && int32(lc.ms()-s.wakeMs) >= 0 {
@@ -280,8 +280,8 @@ func (lc *lifecycle) ping(s *session, now uint32) {
 	lc.stats.Pings.Add(1)
 }
 
-// tokenCheck is how often a session compares the end of its token with the wall clock. It
-// compares often because the clock may be set at any time.
+// tokenCheck is how often a session compares the end of its token with the wall clock. The clock
+// may be set at any time, so a deadline at the end of the token would not be enough.
 const tokenCheck = time.Minute
 
 // arm sets the deadline of an open session to the earliest time at which check has something to
@@ -292,7 +292,7 @@ func (lc *lifecycle) arm(s *session) {
 		return max(time.Second, limit-time.Duration(now-since)*time.Second)
 	}
 	next := left(s.heard, lc.cfg.PingAfter)
-	if s.pinged != 0 { // a pong does not change the deadline, so the next ping may be due before PongTime is over
+	if s.pinged != 0 { // nothing moves the deadline when the pong arrives, so it must not be later than the next ping
 		next = left(s.pinged, min(lc.cfg.PongTime, lc.cfg.PingAfter))
 	}
 	if s.partial != 0 {
@@ -310,9 +310,9 @@ func (lc *lifecycle) arm(s *session) {
 	lc.loop.SetDeadline(s.id, next)
 }
 
-// awaitRest starts the time limit of a message that is incomplete. Rest reports whether unused
-// bytes wait. Even without unused bytes a message may be incomplete, if the client sends it in
-// fragments.
+// awaitRest starts the time limit of a message that is incomplete. The parameter rest is true if
+// there are unused bytes. A message that the client sends in fragments can be incomplete even
+// without unused bytes.
 func (lc *lifecycle) awaitRest(s *session, rest bool) {
 	if s.partial == 0 && s.paused == 0 && (rest || s.reader.Partial()) {
 		s.partial = lc.second()

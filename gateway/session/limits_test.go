@@ -179,7 +179,8 @@ func TestPingsKeepTheirInterval(t *testing.T) {
 	}
 }
 
-// stuff sends n messages to a room. A member that does not read cannot receive them all.
+// stuff sends n messages to a room. They are more than the buffers of a member that does not
+// read.
 func (g *gateway) stuff(sender *client, room string, n, size int) {
 	g.t.Helper()
 	for i := range n {
@@ -399,8 +400,8 @@ func TestMessagesKeepTheirOrderUnderRefusals(t *testing.T) {
 	}
 }
 
-// A client may never resend a message that was refused. Its later messages must not have to wait
-// long for that message.
+// A client leaves out the resend of a refused message for good. Its later messages must not have
+// to wait long for the refused message.
 func TestRefusedMessageDelaysLaterMessagesOnlyForAWhile(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 20, Burst: 1} })
 	c := g.json("/room/givenup/")

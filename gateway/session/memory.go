@@ -13,8 +13,8 @@ func (st *state) restOf(s *session) *limit.Part {
 	return &st.parts
 }
 
-// forgetRest takes the bytes of the last holdRest out of the budget, because more bytes have
-// arrived or the connection has ended.
+// forgetRest gives back to the budget what the last holdRest has taken. The session calls it when
+// more bytes arrive or the connection ends.
 func (st *state) forgetRest(s *session) {
 	if s.rest > 0 {
 		st.restOf(s).Add(-int(s.rest))
@@ -22,9 +22,9 @@ func (st *state) forgetRest(s *session) {
 	}
 }
 
-// holdRest adds n bytes to the budget, which the loop keeps until the rest of a message or
-// request arrives. If the budget has no space for them, holdRest closes the session or refuses
-// the request, and returns false.
+// holdRest takes n unused bytes from the memory budget. The loop keeps these bytes until the rest
+// of a message or request arrives. If the budget has no space for them, holdRest closes the
+// session or refuses the request, and returns false.
 func (lc *lifecycle) holdRest(s *session, n int) bool {
 	if n == 0 {
 		return true

@@ -12,8 +12,8 @@ import (
 	"roomcast/proto"
 )
 
-// The client receives the pages one after another. As long as it reads them, it does not count
-// as slow, however many pages it has requested.
+// The client receives the pages one after another, however many it has requested. As long as it
+// reads them, the gateway must not close it as slow.
 func TestManyPagesRequestedAtOnceAreAnswered(t *testing.T) {
 	g := start(t, func(s *settings) { s.loop.Loops = 1; s.session.Rate.PerSecond = 0 })
 	room := fmt.Sprintf("pages_%d", time.Now().UnixNano())
@@ -40,7 +40,8 @@ func TestManyPagesRequestedAtOnceAreAnswered(t *testing.T) {
 	}
 }
 
-// A message within the limit is accepted however it is escaped, also in several frames.
+// The limit of a message is for its text after parsing. So JSON escapes may make the frame much
+// longer, also over several frames.
 func TestMessageMayBeAllEscapes(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		memory := limit.NewBudget(64 << 20)
@@ -58,7 +59,7 @@ func TestMessageMayBeAllEscapes(t *testing.T) {
 			{`\n`, 65536, `"ok":{"seq":3,*`},
 			{`\n`, 65537, `"error":{"code":"too_large",*`},
 			{`\u0061`, 65537, `"error":{"code":"too_large",*`},
-			{`\u0001`, 65536, `"error":{"code":"too_large",*`}, // the log contains it in JSON too
+			{`\u0001`, 65536, `"error":{"code":"too_large",*`}, // the record in the log needs this escape too
 		} {
 			frame := fmt.Sprintf(`{"id":%d,"say":{"room":"%s","text":"%s"}}`, i, room, strings.Repeat(tt.escape, tt.bytes))
 			half := len(frame) / 2

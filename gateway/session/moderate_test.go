@@ -180,7 +180,7 @@ func TestSayNeedsNoMembership(t *testing.T) {
 	m.mod.wantSoon(`{*"from":{"id":"ann",*"text":"from outside"}`)
 }
 
-// Sessions with a token stay in the room.
+// A ban of guests ends the sessions of guests. Sessions with a token stay in the room.
 func TestABanOfGuestsEndsSessionsOfEveryKind(t *testing.T) {
 	g := start(t)
 	room := fmt.Sprintf("guests_%d", time.Now().UnixNano())

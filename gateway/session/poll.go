@@ -12,8 +12,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// maxPolls is how many polls may wait on one loop. The loop refuses further polls with the code
-// overloaded.
+// maxPolls is how many polls may wait on one loop. The loop refuses further polls as overloaded.
 const maxPolls = 4096
 
 // pollWriteTime is how long a client may take to read the answer to its poll.
@@ -23,14 +22,14 @@ const pollWriteTime = 30 * time.Second
 // connection needs no goroutine. After Park, the loop owns the Poll.
 type Poll struct {
 	Query history.Query // reads the events that the client does not have
-	Wait  time.Duration // how long to wait for events before answering without any
+	Wait  time.Duration // how long to wait for events; then the answer is a page without events
 	Who   proto.Identity
 
-	// From the credential: when it expires or is revoked, the poll ends.
+	// These fields describe the credential. The poll ends when it expires or is revoked.
 	Issued  time.Time
 	Expires time.Time // zero = it does not expire
 	Family  string    // see [auth.Pass]; "" = none
-	Token   string    // the id in the token, if the backend gave the client another id; "" = the id of Who
+	Token   string    // the id in the token, if the backend has given the client another id; "" = the id in Who
 
 	// Check returns the refusal for a client that may no longer read the room. Answer encodes
 	// the whole HTTP answer to the request: a page, or an error instead of a page.
@@ -39,7 +38,7 @@ type Poll struct {
 
 	reading bool // a read of the log is in progress
 	again   bool // events have arrived since the read began
-	over    bool // the time is over, so the next page that is read is the answer
+	over    bool // the time is over, so the next page is the answer, even without events
 }
 
 // Park takes the connection of a request away from net/http. The connection's loop then waits

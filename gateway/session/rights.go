@@ -15,8 +15,8 @@ func (st *state) forbidden(s *session, room proto.Room, right proto.Right) *prot
 	return s.grant.Check(room, s.who.ID, right)
 }
 
-// expelLost ends the memberships of rooms that a session may no longer read. If a join still
-// waits for its answer, joined checks the right again and refuses the join.
+// expelLost ends the memberships of rooms that a session may no longer read. It leaves out joins
+// that wait for an answer, because the method joined checks the right again.
 func (lc *lifecycle) expelLost(s *session) {
 	for _, room := range lc.hub.RoomsOf(s.id) {
 		lost := lc.forbidden(s, room, proto.RightRead)
@@ -56,7 +56,7 @@ func (st *state) banned(s *session, limits *proto.Restrictions) *proto.Refusal {
 	return limits.CheckBan(s.who.ID, proto.IsGuest(s.who.ID), st.loop.Now())
 }
 
-// expelled returns the refusal for a command whose session has lost its membership since it sent
+// expelled returns the refusal for a command if the session has lost its membership since it sent
 // the command. It returns nil if the session is still a member.
 func (lc *lifecycle) expelled(s *session, room proto.Room) *proto.Refusal {
 	if refusal := lc.forbidden(s, room, proto.RightRead); refusal != nil {
@@ -83,7 +83,7 @@ func (lc *lifecycle) refuseToken(s *session, err error) {
 	lc.loop.SetDeadline(s.id, time.Second)
 }
 
-// countFailure counts the failed credential for the session's address.
+// countFailure counts a refused credential for the session's address.
 func (st *state) countFailure(s *session, err error) {
 	st.auth.CountFailure(netip.AddrFrom16(s.peer), s.sharesAddress(), err, st.loop.Now())
 }

@@ -98,8 +98,8 @@ func TestEveryVerbNeedsItsRight(t *testing.T) {
 	}
 }
 
-// The refusal is the same whether the room exists, is closed or has members. This is so because
-// the gateway checks the right before the membership.
+// The refusal is the same whether the room exists, is closed or has members, because the gateway
+// checks the right before the membership.
 func TestARefusalTellsNothingAboutTheRoom(t *testing.T) {
 	g := start(t, withTokens(t))
 	run := time.Now().UnixNano()
@@ -321,8 +321,8 @@ func TestTheFirstCommandReplacesTheGuest(t *testing.T) {
 	bad.want("close 4103 *")
 }
 
-// If a request contains several credentials, the gateway looks only at the strongest. If it does
-// not accept that one, it does not try a weaker one, and does not admit the client as a guest.
+// If a request contains several credentials, the gateway looks only at the strongest. If it
+// refuses this credential, it neither tries a weaker one nor admits the client as a guest.
 func TestOnlyTheStrongestCredentialCounts(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) {
 		s.session.QueryToken, s.session.Cookie = true, "login"
@@ -399,7 +399,7 @@ func TestBadTokensOfAnAddressAreLimited(t *testing.T) {
 	proxied.want(`{"hello":*`)
 }
 
-// Only the person to whom this room belongs has rights in it.
+// The room user:<id> belongs to the person with this id. Other people have no rights in it.
 func TestARoomOfAUserIsOnlyForThisUser(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) { s.auth.Rights = []string{"user:{id}=read say"} })
 	own := g.bearer("/room/user:auth0=7C5f/", tokenOf("auth0|5f", "", time.Hour))

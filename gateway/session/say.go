@@ -10,8 +10,8 @@ import (
 	"roomcast/proto"
 )
 
-// maxSaying is how many messages of one session may wait to be stored. When a session reaches
-// this number, the gateway stops reading a text session, and answers a JSON session with the
+// maxSaying is how many messages of one session may wait to be stored. At this number, the
+// gateway stops reading a text session. It answers further messages of a JSON session with the
 // refusal overloaded.
 const maxSaying = 32
 
@@ -73,7 +73,7 @@ func (c *commands) sayJSON(s *session, cmd *proto.Command) error {
 	return nil
 }
 
-// sayFor stores say, and then answers the command with the id cmdID.
+// sayFor stores say and then answers the command, whose id is cmdID.
 func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
 	id, command, act := s.id, string(cmdID), c.actOf(s, &say)
 	c.say(s, say, func(reply proto.Reply) {
@@ -91,9 +91,9 @@ func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
 	})
 }
 
-// resendLater returns the refusal that answers a command with a message. It is a copy of why
-// that also tells the client to send the message again. Until the client has done so, the
-// gateway does not accept later messages of the client in this room, so that the order is kept.
+// resendLater returns a copy of the refusal why, for a command with a message. The copy also
+// tells the client to send the message again. Until the client has done so, the gateway refuses
+// the client's later messages in this room. Otherwise they would be stored before this one.
 func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusal) *proto.Refusal {
 	room := cmd.Room
 	if room.IsZero() { // the command was refused before dispatch
@@ -102,7 +102,7 @@ func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusa
 	return c.resendIn(s, room, cmd.Key, why)
 }
 
-// resendIn does the same for a message that has the given key, in the given room.
+// resendIn is like resendLater, for a message with the given key in the given room.
 func (c *commands) resendIn(s *session, room proto.Room, key string, why *proto.Refusal) *proto.Refusal {
 	if key == "" {
 		return why
@@ -116,9 +116,8 @@ func (c *commands) resendIn(s *session, room proto.Room, key string, why *proto.
 	return r.Refused(key, why, c.loop.Now())
 }
 
-// resendKey returns the key under which resends keeps the messages that the session must resend
-// in a room. All rooms that the session is not in share one key. So the session cannot make the
-// map grow by naming many rooms.
+// resendKey returns the key in the map resends for a session and a room. All rooms that the
+// session is not in share one key. So the session cannot make the map grow by naming many rooms.
 func (c *commands) resendKey(s *session, room proto.Room) memberKey {
 	if !c.hub.In(s.id, room) {
 		room = proto.Room{}
@@ -127,7 +126,8 @@ func (c *commands) resendKey(s *session, room proto.Room) memberKey {
 }
 
 // say sends a message to the room's owner. If there is a backend, say first asks the backend
-// whether to allow the message. Done runs on the loop with the owner's reply or a refusal.
+// whether to allow the message. The function done runs on the loop, with the owner's reply or a
+// refusal.
 func (c *commands) say(s *session, say publish.Say, done func(proto.Reply)) {
 	s.saying++
 	say.From, say.Rights, say.Stream = s.who, s.grant.Of(say.Room, s.who.ID), s.kind == jsonKind
@@ -149,7 +149,7 @@ func (c *commands) publish(id loop.ID, say publish.Say, done func(proto.Reply)) 
 	})
 }
 
-// said ends the wait for a message or act, and passes its reply to done.
+// said records that a message or act of a session has its reply, and passes the reply to done.
 func (c *commands) said(id loop.ID, reply proto.Reply, done func(proto.Reply)) {
 	if s := c.get(id); s != nil {
 		s.saying--

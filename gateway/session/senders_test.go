@@ -105,8 +105,8 @@ func TestTicketAtAGatewayWithoutNATS(t *testing.T) {
 	}
 }
 
-// If a banned user leaves out the token, the user becomes a guest with another id and the rights
-// of guests. The resume string of the session with the token must not give the guest the user's
+// A banned user leaves out the token and becomes a guest, with another id and the rights of
+// guests. The resume string of the session with the token must not give the guest the user's
 // identity.
 func TestABannedUserWithoutTheTokenIsAGuest(t *testing.T) {
 	m := startModerated(t)

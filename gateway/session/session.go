@@ -45,11 +45,11 @@ type Config struct {
 	MessageTime   time.Duration // time limit from the first byte of a message to its last
 	PingAfter     time.Duration // how long a session is silent before the gateway sends a ping
 	PongTime      time.Duration // time limit for the answer to a ping
-	SlowTime      time.Duration // how long a client may accept no bytes while bytes wait for it
+	SlowTime      time.Duration // how long bytes may wait for a client that accepts none
 	FloodTime     time.Duration // how long a text session may stay at its rate limit
 	CloseTime     time.Duration // how long the peer has to close its side after a close frame
 	TextPatience  time.Duration // how long a text message may wait to be stored
-	JSONPatience  time.Duration // the same limit for JSON sessions, whose clients resend
+	JSONPatience  time.Duration // how long a message of a JSON session may wait to be stored; then the client resends it
 
 	AuthTime   time.Duration // how long a client without rights has to send auth
 	Cookie     string        // name of the cookie that may contain a token; "" = none
@@ -58,8 +58,8 @@ type Config struct {
 	Compress    bool // accept offers of permessage-deflate
 	Conformance bool // serve /echo and /verbatim/<group>/ to protocol test suites
 
-	// Wide has the message limits for protocol test suites, which send large messages. The
-	// loop's MaxPending must have room for the longest of them.
+	// Wide has the message limits for protocol test suites, which send large messages. The loop's
+	// MaxPending must be large enough for these limits.
 	Wide wire.Limits
 
 	// HTTP takes over each connection whose first request does not begin a session.
@@ -183,7 +183,7 @@ func (ss *Sessions) Writable(id loop.ID) { ss.hub.Writable(id) }
 
 // Turn implements [loop.Handler].
 func (ss *Sessions) Turn() (busy bool) {
-	const writes = 32 // so many writes take about an eighth of a millisecond
+	const writes = 32 // 32 writes take about an eighth of a millisecond
 	ss.parts.Settle()
 	ss.requests.Settle()
 	return ss.hub.Flush(writes)
@@ -241,7 +241,7 @@ func (ss *Sessions) Due(id loop.ID) {
 	switch s.phase {
 	case handshake:
 		ss.refuse(s, proto.Refuse(proto.BadRequest, "the request was not complete within %v", ss.cfg.HandshakeTime))
-		ss.loop.Close(id) // all received bytes were read, so TCP still delivers the refusal; Close frees the descriptor at once
+		ss.loop.Close(id) // all received bytes were read, so TCP still delivers the refusal; see loop.Close
 	case joiningIn:
 		ss.close(s, proto.CloseUnavailable, "the room cannot be reached now; reconnect later", proto.LeftServer)
 	case unnamed:
@@ -307,10 +307,10 @@ func (ss *Sessions) Warn(in time.Duration) {
 	})
 }
 
-// Drain closes at most n sessions with the code for going away and returns how many sessions
-// remain. After the first call, no session can begin. If a message of a session is waiting to be
-// stored, Drain only stops reading the session. A later call closes the session, after the
-// message was answered.
+// Drain closes at most n sessions with the code for going away, and returns how many sessions
+// remain. After the first call, no session can begin. A session with messages that wait to be
+// stored is not closed yet. Drain only stops reading it. A later call closes it, when its
+// messages have been answered.
 func (ss *Sessions) Drain(n int) (left int) {
 	ss.draining = true
 	ss.each(func(s *session) {

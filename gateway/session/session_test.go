@@ -95,8 +95,8 @@ func TestConversation(t *testing.T) {
 	})
 }
 
-// A close word closes a JSON session only if a person has typed it. All other members receive a
-// signal.
+// A signal reaches all other members. A close word closes a JSON session only if a person has
+// typed it.
 func TestSignalsAndCloseWord(t *testing.T) {
 	g := start(t)
 	a, b := g.json("/room/signals/?name=Ann"), g.json("/room/signals/")
@@ -236,8 +236,8 @@ func TestReplay(t *testing.T) {
 	})
 }
 
-// If the gateway cannot continue exactly after the position in since, it sends one line about
-// this to the text session. Then it sends the messages that remain.
+// The log no longer contains the event after the position in since. The gateway sends the text
+// session one line that says so, and then the messages that remain.
 func TestTextSessionIsToldIfSinceIsTooOld(t *testing.T) {
 	g := start(t)
 	room := proto.MustRoom("text_since")
@@ -334,8 +334,8 @@ func TestAnswerDoesNotRepeatTheResumeString(t *testing.T) {
 	}
 }
 
-// Each hello contains a new resume string, but the new string ends at the same time as the first
-// one. In this test, the first string has the form of version 0.1.0.
+// Each hello contains a new resume string, but all strings of a guest end at the same time as the
+// first. In this test, the first string has the form of version 0.1.0.
 func TestRenewedResumeStringDoesNotLiveLonger(t *testing.T) {
 	g := start(t)
 	a, err := auth.New(g.keys, auth.DefaultConfig())

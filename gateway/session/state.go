@@ -33,7 +33,7 @@ type session struct {
 	// Times in seconds of the loop's clock; 0 = never.
 	heard   uint32 // when the client last sent bytes; for a reader of events, when the gateway last sent a heartbeat
 	pinged  uint32 // when the gateway sent the ping that is still unanswered
-	flooded uint32 // when the session first reached its rate limit, if it has come back to the limit ever since
+	flooded uint32 // when the last series of pauses because of the rate began; see slowDown
 	partial uint32 // when the incomplete message began, plus the length of all pauses since then
 	held    uint32 // when the gateway last stopped reading the session
 
@@ -41,10 +41,10 @@ type session struct {
 
 	// Times in seconds of the wall clock since 1970; 0 = never.
 	expires uint32 // when to end the session, a little after its token expires
-	issued  uint32 // when a guest got its first resume string, or when another session last sent auth
+	issued  uint32 // of a guest: when it got its first resume string; of others: when the session last sent auth
 	iat     uint32 // when the session's credential was issued
 
-	rest   uint32 // bytes of the memory budget that the session's unused input occupies
+	rest   uint32 // bytes that the session's unused input takes from the memory budget
 	saying uint8  // number of messages without an answer
 
 	phase  phase
@@ -100,7 +100,7 @@ const (
 	commanded                          // the session has sent a command
 	proxied                            // the request came through a proxy
 	admitted                           // the backend has decided who the client is
-	forwarded                          // peer is the client's address, which a trusted proxy has passed on
+	forwarded                          // peer is the client's address, as a trusted proxy has told it
 )
 
 const slabSize = 512

@@ -29,8 +29,8 @@ type refusedRoom struct {
 	refusal *proto.Refusal
 }
 
-// add reads the rooms that a request names. The stream begins at the position from in each room
-// for which the request gives no position.
+// add reads the rooms that a request names, each with the position where the stream begins. For a
+// room without a position, this is the position from.
 func (st *stream) add(req *wire.Request, from proto.From, most int) error {
 	for _, value := range req.Queries("room") {
 		name, id, positioned := strings.Cut(value, "!")
@@ -76,8 +76,8 @@ func (st *stream) allows(s *session) bool {
 	return false
 }
 
-// joinAll joins the rooms of a stream. The HTTP response begins when the first room is joined.
-// If all rooms are refused, the whole request is refused.
+// joinAll joins the rooms of a stream. The HTTP response begins when the session has joined the
+// first of them. If all rooms are refused, the request is refused.
 func (h *handshakes) joinAll(s *session) {
 	st := h.streams[s.id]
 	s.phase = joiningIn

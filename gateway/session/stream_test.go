@@ -229,7 +229,7 @@ func TestEventsNameTheOriginOfAnAllowedPage(t *testing.T) {
 	}
 }
 
-// After the token was revoked, it opens no more streams.
+// A revocation ends the streams of the id. The revoked token opens no new ones.
 func TestRevocationEndsReadersOfEvents(t *testing.T) {
 	g := start(t, withTokens(t))
 	token := "Authorization: Bearer " + tokenOf("ann", "", time.Hour)
@@ -255,7 +255,7 @@ func TestExpiryEndsReadersOfEvents(t *testing.T) {
 	r.ends()
 }
 
-// If the request comes from a peer that is not trusted, the gateway ignores the header.
+// The gateway believes X-Forwarded-For only from a trusted proxy.
 func TestSessionsCountForClientsBehindATrustedProxy(t *testing.T) {
 	proxies, err := limit.ParseProxies([]string{"127.0.0.1"})
 	if err != nil {
@@ -298,8 +298,8 @@ func TestSessionsCountForClientsBehindATrustedProxy(t *testing.T) {
 	}
 }
 
-// If a proxy is trusted, the Host and the scheme that it names decide which pages count as the
-// gateway's own pages.
+// A trusted proxy names the Host and the scheme that the client has used. They decide which pages
+// are the gateway's own pages.
 func TestPagesBehindATrustedProxy(t *testing.T) {
 	proxies, err := limit.ParseProxies([]string{"127.0.0.0/8"})
 	if err != nil {
