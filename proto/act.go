@@ -71,7 +71,7 @@ func (a Act) Permits(rights Rights) Right {
 // Known reports whether a is in the table [Acts].
 func (a Act) Known() bool { return a.Rule() != nil }
 
-// listActs returns the names of the acts of the verb moderate, as a part of a sentence.
+// listActs returns the names of the acts of the verb moderate, in the form "a, b and c".
 func listActs() string {
 	var names []string
 	for i := range Acts {

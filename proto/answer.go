@@ -176,8 +176,8 @@ func AppendEnded(b []byte, room Room, code CloseCode, reason string) []byte {
 	return append(appendString(b, reason), `}}`...)
 }
 
-// AppendDrain appends {"drain":{"in":"10s"}}. It tells a session that the gateway is stopping, and
-// closes the session within that time.
+// AppendDrain appends {"drain":{"in":"10s"}}. This tells a session that the gateway is stopping and
+// will close the session within that time.
 func AppendDrain(b []byte, in time.Duration) []byte {
 	return append(appendString(append(b, `{"drain":{"in":`...), in.String()), "}}"...)
 }

@@ -52,8 +52,8 @@ func ReservedID(id string) bool {
 		strings.HasPrefix(id, "anon-") || strings.HasPrefix(id, "api:") || strings.HasPrefix(id, "*")
 }
 
-// EscapeID returns an id in a form for the name of a room. It replaces each byte of = and *, and
-// of each character that a room name must not contain, by =XX in upper case.
+// EscapeID returns an id in a form that the name of a room may contain. It replaces each byte of =
+// and *, and of each character that a room name must not contain, by =XX in upper case.
 func EscapeID(id string) string {
 	const digits = "0123456789ABCDEF"
 	plain := func(r rune) bool { return r == '.' || r != '=' && inRoomName(r) }

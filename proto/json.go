@@ -14,7 +14,7 @@ import (
 // maxDepth is the deepest nesting of arrays and objects that the reader accepts.
 const maxDepth = 64
 
-// errJSON is wrapped by each syntax error of a [jsonReader].
+// Each syntax error of a [jsonReader] wraps errJSON.
 var errJSON = errors.New("not valid JSON")
 
 // jsonReader reads one JSON text strictly and without copying. In contrast, encoding/json accepts

@@ -33,9 +33,9 @@ func (m *PresenceMark) UnmarshalText(b []byte) error {
 	return err
 }
 
-// PresenceChange is a message of a gateway to the other gateways, about the people who have
-// sessions in a room on this gateway. It contains the newest changes. If Ask is set, it also
-// asks the other gateways for their people.
+// PresenceChange is a message of a gateway to the other gateways, about its list of people in a
+// room. It contains the newest changes. If Ask is set, it also asks the other gateways for their
+// people.
 type PresenceChange struct {
 	Gateway string          `json:"gateway"`
 	Mark    PresenceMark    `json:"mark"`             // the state after Deltas

@@ -139,9 +139,8 @@ type Header interface{ Get(name string) string }
 // ErrNewerSchema is the error for a record or a snapshot that a newer version has written.
 var ErrNewerSchema = errors.New("written by a newer version of roomcast; upgrade this one")
 
-// ParseRecord reads a record's header. The subject is the one in the log or the one of the
-// republished copy. ParseRecord does not open a sealed payload; that is the task of package
-// seal.
+// ParseRecord reads a record's header. The subject is room.log.<p>.<g>, or room.out.<p>.<g> for a
+// republished copy. ParseRecord does not open a sealed payload; that is the task of package seal.
 func ParseRecord(subject string, h Header, payload []byte) (Record, error) {
 	room, err := RoomOfSubject(subject)
 	if err != nil {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Revocation makes credentials invalid that were issued before a certain time. It concerns
-// either all credentials of one id, or the resume strings of one session and of all sessions
-// that continue it.
+// Revocation makes invalid the credentials that were issued before a certain time. It concerns
+// either all credentials of one id, or the resume strings of one session and of all sessions that
+// continue it.
 type Revocation struct {
 	ID        string `json:"id,omitempty"`
 	Session   string `json:"session,omitempty"`

@@ -107,8 +107,9 @@ func (r *Room) UnmarshalText(name []byte) (err error) {
 // IsZero reports whether r is the zero Room.
 func (r Room) IsZero() bool { return r.name == "" }
 
-// escapedDot replaces a dot of a room's name where the name is one token of a subject. No name
-// contains a percent sign, so a percent sign in a token is always the beginning of an escape.
+// escapedDot replaces each dot of a room's name in a subject, so that the name is a single token.
+// No name contains a percent sign, so a percent sign in a token is always the beginning of an
+// escape.
 const escapedDot = "%2E"
 
 // Token returns the name as one token of a NATS subject: each dot is written %2E.

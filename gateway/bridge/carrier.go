@@ -22,8 +22,8 @@ type Carrier interface {
 }
 
 // natsCarrier carries requests and records over NATS. A gateway sends requests on room.<g>. It
-// receives the replies on room.ack.<gateway>.>, and the records, which the stream republishes,
-// on room.out.<p>.<g>.
+// receives the replies on room.ack.<gateway>.>. The stream republishes the records on
+// room.out.<p>.<g>, where the gateway receives them.
 type natsCarrier struct {
 	nc    *nats.Conn // set before Answers and Send
 	id    string     // ID of the gateway

@@ -63,7 +63,7 @@ func (b *Bridge) disconnect() {
 			continue
 		}
 		if nc.IsConnected() {
-			// If the flush fails, no more is lost than by an earlier interruption.
+			// If the flush fails, the effect is the same as that of an interruption.
 			_ = nc.FlushTimeout(writeTime)
 		}
 		nc.Close()
@@ -105,8 +105,8 @@ func OwnInbox(id string) nats.Option {
 	}
 }
 
-// feedError handles an error that the NATS client reports. It is important if NATS has dropped
-// messages, because then the feeds must read them from the log.
+// feedError handles an error that the NATS client reports. If NATS has dropped messages, the feeds
+// must read them from the log.
 func (b *Bridge) feedError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if sub == nil || !errors.Is(err, nats.ErrSlowConsumer) {
 		b.cfg.Log.Warn("nats reports an error", "error", err)

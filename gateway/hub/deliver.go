@@ -10,8 +10,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// deliver handles a delivery from a feed. Skip is 1 + the slot of the connection that must not
-// receive it, because it sent the signal. If skip is 0, all members receive the delivery.
+// deliver handles a delivery from a feed. Skip is 1 + the slot of the connection that sent the
+// signal, and so must not receive it. If skip is 0, all members receive the delivery.
 func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 	rm := rs.byName[d.Room]
 	if rm == nil || !rm.ready {

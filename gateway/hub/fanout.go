@@ -232,8 +232,9 @@ func (f *fanout) resize(a *audience, size int) {
 	}
 }
 
-// sweep frees the buffers of rings whose frames all members have received, if no frame was
-// appended for the given number of seconds. It reports whether other rings still have buffers.
+// sweep frees the buffers of quiet rings. A ring is quiet if all members have received its frames,
+// and if no frame was appended for the given number of seconds. It reports whether other rings
+// still have buffers.
 func (f *fanout) sweep(now, quiet uint32) (some bool) {
 	keep := f.buffered[:0]
 	for _, a := range f.buffered {

@@ -3,7 +3,7 @@
 // The hub encodes each event of a room once for each format, and keeps the frame in a ring (package
 // ring). For each member it keeps a cursor, which is a position in the ring. Usually all members
 // are at the same position, and one write of the same bytes goes to each. The cursor of a slow
-// member lags behind. The ring keeps the frames that slow members still need, only once for all of
+// member lags behind. The ring keeps the frames that slow members still need: once, for all of
 // them. If events arrive while the hub writes a ring, they are written together in the next pass.
 // So under load the writes get larger, and without load no event waits.
 //
@@ -57,8 +57,8 @@ type Config struct {
 	// connection as slow as soon as it accepts no bytes.
 	Memory *limit.Budget
 
-	// InboxBytes bounds the deliveries that wait for the loop. The hub drops further deliveries.
-	// All members of their rooms then read the events from the log.
+	// InboxBytes bounds the deliveries that wait for the loop. The hub drops further deliveries. The
+	// members of the rooms concerned then receive the events from the log.
 	InboxBytes int
 
 	// Quiet is how long a ring keeps frames that all members have received, counted from its

@@ -11,8 +11,8 @@ import (
 
 // intake passes work from other goroutines to the hub's loop, in order. It implements
 // [follow.Follower] for the hub. It bounds the bytes of the deliveries that wait, and drops the
-// deliveries that do not fit. The members of their rooms then read the events from the log. An
-// intake is safe for concurrent use.
+// deliveries that do not fit. The members of the rooms concerned then receive the events from the
+// log. An intake is safe for concurrent use.
 type intake struct {
 	box *mailbox.Box[item]
 

@@ -28,7 +28,7 @@ const (
 	Barred                    // the bans of the room have changed; Head contains them
 	Lost                      // the member would miss events, because the hub cannot read the log further
 	Slow                      // the client does not read, and too many bytes wait for it
-	Blocked                   // the connection accepts no bytes now; the session must ask Stuck later
+	Blocked                   // the connection accepts no bytes now; the session must call Stuck later
 	Drained                   // all queued bytes have been written; follows Close and TellDrained
 )
 

@@ -67,8 +67,8 @@ func (p *peers) timeOut(now time.Time) (gone []string) {
 	return gone
 }
 
-// restart begins the time limit of all gateways again, because this gateway could not receive
-// heartbeats for a while.
+// restart gives all gateways their full time limit again. It is called when this gateway could not
+// receive heartbeats for a while.
 func (p *peers) restart(now time.Time) {
 	for id, peer := range p.alive {
 		peer.heard = now

@@ -15,8 +15,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// forward passes requests on the subject from the server of the connection front to the server
-// of back.
+// forward passes requests on the subject from one server to another. Front and back are connections
+// to these servers.
 func forward(t *testing.T, front, back *nats.Conn, subject string) {
 	t.Helper()
 	returns := back.NewInbox() + "."
