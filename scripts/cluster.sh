@@ -55,8 +55,8 @@ ready() { # name command...
     shift
     for _ in $(seq 300); do
         "$@" >/dev/null 2>&1 && return
-        # If a process has ended, report that one. The process that is not ready may only be waiting
-        # for it.
+        # If another process has ended, report that process. The process that is not ready may only
+        # be waiting for it.
         for other in $names; do
             [ ! -e "$dir/$other.pid" ] || running "$other" || { name=$other && break 2; }
         done

@@ -37,7 +37,7 @@ type Signal struct {
 }
 
 // Presence announces that a person has joined or left a room. In rooms with more than 200 people it
-// does not name the person: Who is the zero value.
+// does not name the person, and Who is the zero value.
 type Presence struct {
 	Who    proto.Identity
 	Count  int               // number of people in the room, as known to the gateway of this session

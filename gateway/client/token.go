@@ -9,8 +9,8 @@ import (
 	"roomcast/proto"
 )
 
-// present returns the credential for the next connection: a token or a ticket. Without either, the
-// client is a guest, unless it has a resume string.
+// present returns the credential for the next connection: a token or a ticket. Without a token and
+// a ticket, the client is a guest, unless it has a resume string.
 func (c *connector) present(ctx context.Context, resume string) (token, ticket string, err error) {
 	if c.credential == nil || c.tickets && resume != "" {
 		return "", "", nil

@@ -1,4 +1,4 @@
-// later.js: the texts of welcome.js and moderate.js, which are loaded behind the first view.
+// later.js: the texts of welcome.js and moderate.js, which the page loads after the first view.
 
 import { chinese } from "./words.js";
 

@@ -127,7 +127,7 @@ func TestPageStaysSmallAndQuickWithTenThousandMessages(t *testing.T) {
 			while (document.querySelector("#log").firstElementChild === row) await new Promise((r) => setTimeout(r, 10));
 			return Math.abs(row.getBoundingClientRect().bottom - row.getBoundingClientRect().height - before);
 		})()`)
-		if moved > 60 { // a day divider may have moved from this row to the one above
+		if moved > 60 { // a day divider may have moved from this row to the row above
 			t.Errorf("the visible rows moved by %v px when older ones came", moved)
 		}
 		if n := rows(above); n > 300 {

@@ -48,7 +48,7 @@ const timeline = new Timeline($("scroll"), $("log"), $("outbox"), {
 
 // Acts of moderators, and of everybody on their own messages
 
-const names = new Map(); // id -> the last name of a sender, to describe acts after the person has left
+const names = new Map(); // id -> the newest name of a sender, to describe acts after the person has left
 const rights = new Map(); // Room -> our rights there
 let moderation;
 
@@ -232,7 +232,7 @@ function refused(error) {
   ended(refusalText(error), never ? "" : words.retry, again);
 }
 
-/** Shows at the field that a room cannot have this name, and offers a similar one. */
+/** Shows at the field that a room cannot have this name, and offers a similar name. */
 function badRoom(name) {
   const better = roomName(name);
   $("room").value = better === name ? "" : better;
@@ -430,7 +430,7 @@ visualViewport?.addEventListener("resize", () => {
   document.documentElement.style.setProperty("--height", scale === 1 && height < innerHeight - 1 ? `${height}px` : "100dvh");
 });
 
-/** Loads what the first view does not need: the card of an empty room, and the panel with details. */
+/** Loads two parts that the first view does not need: the card of an empty room, and the panel with details. */
 async function loadHelp() {
   const { Facts, welcome } = await import("./welcome.js").catch(() => ({}));
   if (!Facts) return; // no network

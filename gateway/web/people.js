@@ -74,7 +74,7 @@ export class People {
   }
 }
 
-/** Announces messages to a screen reader, at most once a second: a single message with its text, several with their number. */
+/** Announces messages to a screen reader, at most once a second. It announces the text of a single message, or the number of several messages. */
 export class Announcer {
   #element; #due = 0; #events = []; #texts = [];
 

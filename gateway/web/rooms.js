@@ -4,7 +4,7 @@ import { make } from "./bubble.js";
 import { keep, recall, session } from "./start.js";
 import { words } from "./words.js";
 
-const MOST_ROOMS = 12; // in the list, and joined; a new room replaces the room that was not shown for the longest time
+const MOST_ROOMS = 12; // in the list; the page has joined all of them. A new room replaces the room that was not shown for the longest time
 
 /** The names in the list, and for each room the last read seq and the number of unread messages. */
 export class Rooms {

@@ -3,7 +3,7 @@
 
 import { connect } from "./room.js";
 
-// Storage of the browser. A browser that forbids it remembers nothing.
+// Storage of the browser. If the browser forbids the storage, the page remembers nothing.
 
 const area = (name) => { try { return window[name]; } catch { return null; } };
 export const [local, session] = [area("localStorage"), area("sessionStorage")];

@@ -37,7 +37,7 @@ export class Timeline {
   #mark = 0; // the first unread seq, below the divider; 0 = none
   #unseen = 0; // the first seq that was unread when the reader entered the room; 0 = all was read, or the reader has gone there
   #loading = 0; // a page is being read: +1 down, -1 up, 2 the newest
-  #era = 0; // changes with the room, so that a late answer for another room is dropped
+  #era = 0; // another number for each room, by which a late answer for an earlier room is recognised and dropped
   #messages = new Map(); // Message -> its row in the outbox
   #noted = null; // the time of the newest event, by the server's clock; the reader's clock may be wrong
   #took = new Map(); // seq -> ms until our message was stored
@@ -369,7 +369,7 @@ export class Timeline {
     }
   }
 
-  /** Updates what depends on the row before: the day, the divider, and whether a group begins. */
+  /** Updates the parts of a row that depend on the row before: the day, the divider, and whether a group begins. */
   #dress(row, prev) {
     row.querySelectorAll(".day, .unread").forEach((el) => el.remove());
     const before = prev?.event, { event } = row;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-/** A fresh copy of the module, as a page with that query in a browser of that language has it. */
+/** A fresh copy of the module, for a page with the given query in a browser with the given language. */
 let copies = 0;
 function load(search, language = "en-US") {
   globalThis.location = { search };

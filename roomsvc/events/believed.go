@@ -10,8 +10,8 @@ import (
 	"roomcast/proto"
 )
 
-// lookUp reads from ROOMEVENTS which rooms applications believe to be occupied, and passes the
-// result to run.
+// lookUp reads from ROOMEVENTS in which rooms somebody is present, by the newest events that
+// applications have received. It passes the result to run.
 func (p *people) lookUp(ctx context.Context) {
 	rooms, err := p.e.believed(ctx)
 	if err != nil {

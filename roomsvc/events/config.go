@@ -23,7 +23,7 @@ type Config struct {
 	Consumers []string // names of the pull consumers to make, one for each application
 
 	Webhooks    []string // URLs to which events are posted
-	SecretFiles []string // one file for all of Webhooks, or one for each, in the same order
+	SecretFiles []string // one file for all of Webhooks, or a file for each webhook, in the same order
 	Kinds       []string // kinds of the events to post; empty = all kinds
 }
 

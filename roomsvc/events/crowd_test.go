@@ -49,9 +49,9 @@ func (h *host) shares() (parts []*proto.PresenceShare) {
 }
 
 // The test plays an application that adds up the events. While no change is lost, the application
-// always knows the people. If a change is lost, the crowd notices it with the gateway's next
-// message, and the gateway's list then corrects the application. A person on several gateways
-// counts once.
+// always knows the people. If a change is lost, the crowd notices the loss with the gateway's next
+// message. The gateway's list then corrects the application. A person on several gateways counts
+// once.
 func TestEventsAddUpToThePeople(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 1))

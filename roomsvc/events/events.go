@@ -140,7 +140,7 @@ func (e *Events) leftBehind(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if _, err := e.js.Stream(ctx, proto.EventsStream); err != nil {
-		return false // the stream does not exist, or this user may not read about it
+		return false // the stream does not exist, or the permissions of this NATS user hide it
 	}
 	e.svc.Log.Warn("stream ROOMEVENTS copies the log although --events is off; remove it with: nats stream rm ROOMEVENTS")
 	return true

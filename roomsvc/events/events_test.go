@@ -49,7 +49,7 @@ func serve(t *testing.T, srv *natstest.Server, change ...func(*service.Config)) 
 	return stop
 }
 
-// do sends a message or an act again and again until it has a final answer, and returns its seq.
+// do sends a message or an act again and again, until the answer is final. It returns the seq.
 func do(t *testing.T, nc *nats.Conn, room, from, kind, text string, more ...string) (seq uint64) {
 	t.Helper()
 	m := nats.NewMsg(proto.MustRoom(room).Subject())

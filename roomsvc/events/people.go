@@ -140,8 +140,8 @@ func (p *people) tick(ctx context.Context, now time.Time) {
 	}
 }
 
-// own subscribes to the partitions that this instance has begun to own, and unsubscribes from the
-// others.
+// own subscribes to partitions that this instance now owns, and unsubscribes from partitions that
+// it has lost.
 func (p *people) own(now time.Time) {
 	for number, s := range p.partitions {
 		ours := p.e.svc.Owns(number)
@@ -345,8 +345,8 @@ func (p *people) sendQuestion(ctx context.Context, now time.Time) {
 	}
 }
 
-// believe applies the result of lookUp: it marks the rooms that applications believe to be
-// occupied.
+// believe applies the result of lookUp: it marks the rooms in which, by the newest events, somebody
+// is present.
 func (p *people) believe(rooms map[proto.Room]bool, now time.Time) {
 	for room := range rooms {
 		if s := p.partitions[room.Partition()]; s != nil && !s.settle.IsZero() {

@@ -50,7 +50,7 @@ type consumer interface {
 
 // reader reads the stream for one consumer. Each instance has such a reader, but only the leader's
 // reader works. Two instances may believe for a moment that they lead. Then both handle the same
-// events in the same order, and the slower one fails to store its position.
+// events in the same order, but the slower instance cannot store its position.
 type reader struct {
 	e        *Events
 	name     string

@@ -47,11 +47,11 @@ const codeWrongLast = jetstream.JSErrCodeStreamWrongLastSequence
 
 // key is a key of the bucket that only one instance writes. Each write names the sequence of the
 // last acknowledged write. The leader of the bucket's stream refuses the write if the key has a
-// newer one. So a leader that is cut off from its peers accepts only one write to each key. It
+// newer sequence. So a leader that is cut off from its peers accepts only one write to each key. It
 // cannot commit that write, so it does not acknowledge it, and it refuses the next write. When the
 // leader is connected again, it must remove the accepted writes. nats-server 2.15.2 removes only
-// one or two uncommitted writes every two seconds. Until it has removed all, the bucket is one
-// replica short.
+// one or two uncommitted writes every two seconds. Until it has removed them all, the bucket lacks
+// one replica.
 type key struct {
 	js      jetstream.JetStream
 	subject string
@@ -130,7 +130,7 @@ func openLeases(ctx context.Context, nc *nats.Conn, cfg Config) (*leases, error)
 	return l, l.make(ctx)
 }
 
-// make makes the bucket if it does not exist. If it exists with other settings, they do no harm.
+// make makes the bucket if it does not exist. Other settings of an existing bucket do no harm.
 func (l *leases) make(ctx context.Context) error {
 	_, err := stream.Bucket(ctx, l.js, jetstream.KeyValueConfig{
 		Bucket:      proto.LeaseBucket,

@@ -51,7 +51,7 @@ func (m *members) see(there []lease, now time.Time) (changes []change) {
 	if m.visible.IsZero() {
 		m.visible = now
 	}
-	var newest time.Time // time of the newest renewal by the server's clock: about now, because this instance has just renewed its lease
+	var newest time.Time // time of the newest renewal, by the server's clock; this is about now, because this instance has just renewed its lease
 	for _, l := range there {
 		if l.at.After(newest) {
 			newest = l.at
@@ -95,7 +95,7 @@ func (m *members) see(there []lease, now time.Time) (changes []change) {
 	return changes
 }
 
-// lasts reports whether k must still count as alive, because its lease may not have expired.
+// lasts reports whether k still counts as alive. It does so until its lease has certainly expired.
 func (m *members) lasts(k member, now time.Time) bool {
 	return now.Sub(k.renewed) < k.Lease || now.Sub(m.visible) < k.Lease
 }

@@ -247,7 +247,7 @@ func (o *Owner) do(ctx context.Context, a action) {
 	case acquire:
 		alive := o.state.members.snapshot()
 		if !o.state.members.sighted() {
-			alive = func(string) bool { return true } // nobody knows who is alive: ask every owner, because a dead one just does not answer
+			alive = func(string) bool { return true } // nobody knows which instances are alive, so ask every owner: a dead instance just does not answer
 		}
 		o.tasks.Go(func() { o.done <- o.take(ctx, a.p, a.ours, alive) })
 	case renew:
@@ -297,7 +297,7 @@ func (o *Owner) look(ctx context.Context, a look) looked {
 }
 
 // measure finds the markers that the stream may soon drop because of its size limit. For each it
-// makes the event worn, after which the rules renew the marker.
+// makes the event worn. Then the rules renew the marker.
 func (o *Owner) measure(ctx context.Context) {
 	for p, f := range o.fences {
 		if f != nil && o.state.parts[p].state == owned && f.Worn() {
@@ -352,8 +352,8 @@ func (o *Owner) marked(ctx context.Context, msg *nats.Msg) {
 	o.step(ctx, taken{p, m.Owner})
 }
 
-// close releases the remaining partitions. It ends the lease last. Until then other instances ask
-// for partitions and do not take them by force.
+// close releases the remaining partitions. It ends the lease last. As long as the lease lasts,
+// other instances ask for partitions instead of taking them by force.
 func (o *Owner) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease)
 	defer cancel()

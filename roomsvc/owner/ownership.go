@@ -47,7 +47,7 @@ type partition struct {
 type state int8
 
 const (
-	foreign     state = iota // the instance ignores the partition's commands, because another one answers them
+	foreign     state = iota // the instance ignores the partition's commands, because another instance answers them
 	acquiring                // the instance is taking the fence; commands wait
 	owned                    // the instance answers commands
 	renewing                 // the instance is writing the marker again; commands wait

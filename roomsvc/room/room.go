@@ -74,10 +74,10 @@ type Command struct {
 // Moment is the time at which a command is applied: the time of the clock, and the position in the
 // stream.
 type Moment struct {
-	Now    time.Time // may be earlier than that of the last command; the times of records never go back
+	Now    time.Time // may be earlier than the time of the last command; but the times of records never go back
 	Stream uint64    // every record that is committed later has a higher stream sequence
 
-	MaxRecord int // bytes of an event as JSON that the log accepts now, besides Rules.MaxRecord; 0 = not known
+	MaxRecord int // bytes of an event as JSON that the log accepts now, if fewer than Rules.MaxRecord; 0 = not known
 }
 
 // Outcome is the result of a command. Before the owner sends the reply, it must have committed all
@@ -189,7 +189,7 @@ func (r *Room) Remember(rec *proto.Record, now time.Time, age time.Duration) {
 	switch rec.Kind {
 	case proto.Message, proto.Edited:
 		r.spoke.add(rec.From, r.keys.clock(now)-max(0, age), r.limits)
-	case proto.Deleted: // the log no longer has the message with its key, so take the key from the event of the deletion
+	case proto.Deleted: // the log no longer has the message, so take its key from the event of the deletion
 		if e, err := proto.ParseEvent(rec.Payload); err == nil && e.Author.Key != "" {
 			s := stored{seq: e.Of, at: e.Author.At.UnixMilli(), seen: r.keys.clock(now) - max(0, age)}
 			r.keys.add(e.Author.ID, e.Author.Key, s, r.rules)

@@ -60,8 +60,8 @@ func startAccounts(t *testing.T, change ...func(*Config)) (as func(account strin
 	}
 }
 
-// A client of a trusted account may name any sender and close rooms. A guest may not: the service
-// replaces the sender that a guest names, and refuses a guest's act.
+// A client of a trusted account may name any sender and close rooms. A guest may do neither: the
+// service replaces the sender that a guest names, and refuses a guest's act.
 func TestGuestsAreNotBelieved(t *testing.T) {
 	as := startAccounts(t)
 	admin := as("ROOMS")

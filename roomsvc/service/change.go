@@ -17,9 +17,9 @@ type found struct {
 	record *proto.Record // without its payload; nil = not in the log
 }
 
-// lookup is a command that waits for information which the rules need, together with the result.
-// For an edit or a delete, the message is read from the log. For a kick, the gateways are asked
-// whether the member is in the room.
+// lookup is a command that must wait, because the rules need more information about it. It also has
+// the result. For an edit or a delete, the message is read from the log. For a kick, the gateways
+// are asked whether the member is in the room.
 type lookup struct {
 	term *term
 	c    command
@@ -64,7 +64,8 @@ func (t *term) findRecord(ctx context.Context, room proto.Room, seq uint64) (*fo
 	return &found{record: &rec}, nil
 }
 
-// lookedUp applies a command whose lookup is done, or refuses it because of the result.
+// lookedUp is called when the lookup of a command is done. It applies the command or, because of
+// the result, refuses it.
 func (p *partition) lookedUp(ctx context.Context, l lookup) {
 	p.finding--
 	switch {

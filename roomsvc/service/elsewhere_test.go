@@ -12,7 +12,7 @@ import (
 
 // An instance that could not take its partitions refuses their commands. When another instance
 // takes the partitions, the first instance must ignore the commands. Otherwise the sender would get
-// two answers, and the early refusal would win.
+// two answers, and would use the first one, the refusal.
 func TestInstanceThatCannotCommitDoesNotAnswerForOthers(t *testing.T) {
 	modes(t, func(t *testing.T, mapped bool) {
 		srv := startNATS(t, mapped)

@@ -103,8 +103,8 @@ func lost(err error) error {
 
 // recall compares the room with its snapshot. An owner writes first the record of an act, then the
 // snapshot, and then it acknowledges the act. If only the snapshot has an act, the log has lost the
-// act's record, and the snapshot is right. If only the log has it, the owner died between the two
-// writes, and recall writes the snapshot.
+// act's record, and the snapshot is right. If only the log has an act, the owner died between the
+// two writes, and recall writes the snapshot.
 func (t *term) recall(ctx context.Context, fence *stream.StateFence, r *room.Room, to proto.Room, newest *history.Newest) error {
 	ctx, cancel := context.WithTimeout(ctx, t.p.s.cfg.Commit)
 	defer cancel()

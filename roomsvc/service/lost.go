@@ -19,7 +19,7 @@ const maxReports = 64
 type report struct {
 	proto.Lost
 	from   micro.Request
-	term   *term // the term that has looked for the record in the log; nil = not looked yet
+	term   *term // the term that has looked for the record in the log; nil = no term has looked yet
 	absent bool  // the log does not have the record; valid only if term is set
 }
 
@@ -99,7 +99,7 @@ func (p *partition) askLog(ctx context.Context, r report) {
 			Room: r.Room, Since: r.Seq, HasSince: true, Epoch: r.Epoch, At: r.At, Stream: r.Stream, Limit: 1,
 		})
 		<-p.s.readers
-		if err != nil || page.Head.Seq < r.Seq { // this replica is behind: the owner has the record of this seq
+		if err != nil || page.Head.Seq < r.Seq { // the owner has a record with this seq, so the replica that has answered is behind
 			return
 		}
 		r.absent = page.Gap != nil && page.Gap.Reason == proto.GapReset && page.Head.Epoch == r.Epoch

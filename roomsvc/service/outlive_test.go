@@ -116,8 +116,8 @@ func TestNextOwnerWritesTheMissingSnapshot(t *testing.T) {
 	}
 }
 
-// The owner refuses a message or an act that has the key of another one. It also refuses a resent
-// act that was undone meanwhile, because the act has no effect any more.
+// The owner refuses a message or an act that has the key of another message or act. It also refuses
+// a resent act that was undone meanwhile, because the act has no effect any more.
 func TestKeyStandsForOneCommand(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv)

@@ -14,8 +14,8 @@ import (
 // partitions carries out the decisions of package owner. It implements [owner.Partitions].
 type partitions struct{ s *Service }
 
-// subscription is a partition's subscription to its own subject, and the term that Prepare or Pause
-// has made for Take to begin. It is safe for concurrent use.
+// subscription is a partition's subscription to its own subject. It also has the next term: Prepare
+// or Pause makes the term, and Take begins it. It is safe for concurrent use.
 type subscription struct {
 	mu   sync.Mutex // guards the fields below
 	sub  *nats.Subscription

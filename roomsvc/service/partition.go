@@ -43,7 +43,7 @@ type partition struct {
 	term    *term           // nil while another instance owns the partition
 	loading int             // number of rooms that are being read from the log
 	finding int             // number of commands whose lookup is under way
-	release chan<- struct{} // checkTerm closes it when no command is under way; nil = the partition stays with its term
+	release chan<- struct{} // checkTerm closes this channel when no command is under way; nil = the term goes on
 	keep    bool            // the release is only a pause: waiting commands stay in the queue
 }
 
@@ -166,7 +166,7 @@ func (p *partition) work(ctx context.Context) {
 func (p *partition) obey(o order) {
 	switch o := o.(type) {
 	case begin:
-		if p.term != nil { // the owner noticed the end of the old term before this partition
+		if p.term != nil { // the owner has noticed the end of the old term, but this partition has not yet
 			p.forget(stream.ErrLost)
 		}
 		p.term = o.term

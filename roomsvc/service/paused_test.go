@@ -68,7 +68,7 @@ func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
 	if err := paused.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	owned(t, s, s.Instance(), "paused") // by then it has read all messages that waited for it
+	owned(t, s, s.Instance(), "paused") // when this is true, the paused instance has read all messages that waited for it
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestTakeOverRefusesMessagesThatOthersMayHaveAnswered(t *testing.T) {
 		if intake(b.parts[to.Partition()].intake.Load()) != serving {
 			continue
 		}
-		// Give the partition the state that it has while this instance is about to take the fence
+		// Give the partition the state of a partition whose fence this instance is about to take
 		// from the owner.
 		p.intake.Store(int32(acquiring))
 		m := message(room, "u", "k", "hi")

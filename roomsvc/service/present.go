@@ -16,7 +16,7 @@ import (
 
 const (
 	presentTime  = 800 * time.Millisecond // how long present waits for the answers of all gateways; less than maxWait
-	presentStall = 250 * time.Millisecond // how long present waits for one more answer before it assumes that all gateways have answered
+	presentStall = 250 * time.Millisecond // how long present waits for a further answer; after that it assumes that all gateways have answered
 )
 
 // seeks reports whether the service must ask the gateways about the member before it applies the

@@ -11,7 +11,8 @@ import (
 )
 
 // An operator who purges the log removes the ownership markers too. The owner must notice this even
-// in a partition without commits. In other partitions the next commit would fail and show it.
+// in a partition without commits. In a partition with commits, the next commit would fail and show
+// that the marker is gone.
 func TestPurgedLogIsServedAgain(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv)

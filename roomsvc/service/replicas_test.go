@@ -10,9 +10,9 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// An operator turns one server into three and changes only the replicas of the log, as the error of
-// the service says. The service then gives its other stream and its buckets three replicas too. So
-// the loss of any one server loses no data.
+// An operator turns one server into a cluster of three. As the error of the service says, the
+// operator changes only the replicas of the log. The service then gives its other stream and its
+// buckets three replicas too. So the loss of any one server loses no data.
 func TestFromOneReplicaToThree(t *testing.T) {
 	servers := natstest.Cluster(t, 3)
 	natstest.Eventually(t, "three peers", func() bool {

@@ -63,7 +63,7 @@ type Service struct {
 
 	everything atomic.Pointer[nats.Subscription] // the subscription to room.*
 	ready      atomic.Bool                       // Run has begun to serve and has not ended
-	waits      atomic.Pointer[error]             // why Run cannot serve yet; nil = it does not wait for JetStream
+	waits      atomic.Pointer[error]             // why Run cannot serve yet; nil = Run does not wait for JetStream
 }
 
 // New returns a service. Run starts it.

@@ -181,8 +181,8 @@ func (t *term) saved(err error) {
 	}
 }
 
-// free reports whether the window has space for another command. If not, it arranges to wake the
-// partition when only half a window of answers is pending.
+// free reports whether the window has space for another command. If the window is full, the
+// partition is woken when only half a window of answers is pending.
 func (t *term) free() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

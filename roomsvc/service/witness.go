@@ -19,7 +19,7 @@ import (
 
 // witnessEvery is how often the service stores the witness. A later process notices only the loss
 // of records that the stored witness includes. The loss of newer records is noticed only by a
-// process that knew them.
+// process that has seen these records.
 const witnessEvery = time.Second
 
 // lostEnd reports a log that has lost its end. The committer calls it once for each loss.

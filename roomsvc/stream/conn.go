@@ -16,8 +16,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// commitConn is one connection to a NATS server, with the fences that were taken over it. Its
-// goroutine commits the records of those fences; see batch.go.
+// commitConn is one connection to a NATS server. It also has the fences that were taken over this
+// connection. Its goroutine commits the records of those fences; see batch.go.
 type commitConn struct {
 	// static
 	c       *Committer
@@ -48,7 +48,7 @@ type commitConn struct {
 	mu      sync.Mutex               // guards the fields below
 	err     error                    // why the connection broke; set before broke is closed
 	created time.Time                // when the stream was made; zero = not read yet
-	missing time.Time                // when the first failed attempt began since the stream last stored a message; zero = none failed
+	missing time.Time                // when the first of the failed attempts began; zero = none has failed since the stream last stored a message
 	fences  [proto.Partitions]*Fence // the newest of each partition
 }
 

@@ -94,7 +94,7 @@ func (c *Config) settings() jetstream.StreamConfig {
 		MaxAge:             c.HistoryAge,
 		MaxBytes:           maxBytes,
 		MaxMsgSize:         c.maxMsgSize(),
-		Duplicates:         min(time.Minute, c.HistoryAge), // at most MaxAge, as NATS requires; unused, because the owner recognises a resend by its key
+		Duplicates:         min(time.Minute, c.HistoryAge), // at most MaxAge, as NATS requires; without effect, because the owner recognises a resend by its key
 		AllowDirect:        true,
 		AllowAtomicPublish: true,
 		RePublish:          &jetstream.RePublish{Source: proto.SubjectAnyLog, Destination: proto.RepublishTo},

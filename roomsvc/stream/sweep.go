@@ -50,8 +50,8 @@ func (l *commitConn) runSweeps() {
 	}
 }
 
-// run does the task. It fails at a damaged message, because the server cannot delete such a
-// message.
+// run does the task. It fails if one of the messages is damaged, because the server cannot delete a
+// damaged message.
 func (s sweep) run(ctx context.Context, nc *nats.Conn) error {
 	if s.seq == 0 {
 		newest, err := getMessage(ctx, nc, map[string]any{"last_by_subj": s.subject})
@@ -72,8 +72,8 @@ func (s sweep) run(ctx context.Context, nc *nats.Conn) error {
 	}
 }
 
-// getMessage asks any replica for a message in the stream of snapshots, and returns its sequence; 0
-// = there is no such message.
+// getMessage asks any replica for a message in the stream of snapshots, and returns its sequence,
+// or 0 if there is no such message.
 func getMessage(ctx context.Context, nc *nats.Conn, query map[string]any) (uint64, error) {
 	ask, err := json.Marshal(query)
 	if err != nil {

@@ -49,8 +49,8 @@ func (m *wearMeter) since(w wear) int64 {
 }
 
 // measure reads the stream's last sequence and the average size of its messages every measurePause,
-// until the connection breaks. An instance that writes little would not learn the last sequence
-// from its own acks.
+// until the connection breaks. The acks show the last sequence too, but an instance that writes
+// little gets few acks.
 func (l *commitConn) measure() {
 	tick := time.NewTicker(measurePause)
 	defer tick.Stop()

@@ -196,7 +196,7 @@ func apiTime(ctx context.Context) time.Duration {
 // no newer witness exists. The write needs a leader of the stream, but no leader of the cluster.
 func confirmWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint64, err error) {
 	data, seq, err := direct(ctx, nc, proto.StateStream+"."+proto.SubjectWitness, nil)
-	if err != nil || seq == 0 { // if seq is 0 but a witness exists, the caller's write of a first witness fails, so nothing is lost
+	if err != nil || seq == 0 { // a wrong 0 does no harm: the caller then writes a first witness, and this fails if a witness exists
 		return w, 0, err
 	}
 	if err := json.Unmarshal(data, &w); err != nil {

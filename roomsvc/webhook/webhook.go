@@ -100,8 +100,8 @@ func readSecrets(file string) (webhook.Secrets, error) {
 	return secrets, nil
 }
 
-// current returns the secrets in the file. If the file cannot be used, it returns the last usable
-// ones.
+// current returns the secrets in the file. If the file cannot be used, it returns the secrets that
+// were read last.
 func (r *Receiver) current() webhook.Secrets {
 	secrets, err := readSecrets(r.file)
 	r.mu.Lock()

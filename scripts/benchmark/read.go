@@ -151,8 +151,8 @@ func fill(rooms int) (uint64, error) {
 		return err
 	}
 	// After every few messages to short rooms, one message goes to a long room. The long rooms with
-	// odd numbers take turns. Of those with even numbers, 40 at a time get messages until they are
-	// full.
+	// odd numbers take turns. The long rooms with even numbers form groups of 40. One group after
+	// the other gets messages until its rooms are full.
 	turns := longRooms * longLog
 	quiet := 0
 	for turn := range turns {

@@ -89,8 +89,8 @@ func newWatch() watch {
 	return watch{time.Now(), ownCPU(), stolen(), softirq()}
 }
 
-// worst is the worst of these conditions in a run, in percent of a core. printWorst prints them
-// below the table.
+// worst has the largest measured value of each condition in a run, in percent of a core. printWorst
+// prints them below the table.
 var worst struct{ load, steal, soft float64 }
 
 // end adds the conditions since the call of newWatch to worst.

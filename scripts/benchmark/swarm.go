@@ -128,8 +128,8 @@ func (s *swarm) connect(id int) {
 	if s.receive > 0 {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, s.receive)
 	}
-	// Use another local address after every 4,000 connections. With only one, the kernel's search
-	// for a free port would be the most expensive part of a connection.
+	// Use another local address after every 4,000 connections. With only one address, the kernel's
+	// search for a free port would be the most expensive part of a connection.
 	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	n := id / 4000
 	from := &unix.SockaddrInet4{Addr: [4]byte{127, 100 + byte(n>>8), byte(n), 1}}

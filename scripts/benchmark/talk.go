@@ -188,8 +188,8 @@ func putHex(b []byte, v uint32) {
 	}
 }
 
-// hex reads a number that putHex has written. For other bytes it returns a number that putHex
-// never writes.
+// hex reads a number that putHex has written. For bytes that putHex has not written, it returns a
+// number that putHex never writes.
 func hex(b []byte) (v uint32) {
 	for _, c := range b {
 		switch {

@@ -164,7 +164,7 @@ func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
 			p.run.answered(e, p.room, f.OK.Seq, f.OK.Duplicate, nil)
 		case temporary[f.Error.Code]:
 			// The gateway also refused the messages behind this one. All of them are sent again
-			// before new ones.
+			// before new messages.
 			again, wait = append(again, e), max(wait, time.Duration(f.Error.RetryMS)*time.Millisecond)
 		default:
 			p.run.answered(e, p.room, 0, false, proto.Refuse(f.Error.Code, "%s", f.Error.Message))

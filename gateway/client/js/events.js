@@ -28,7 +28,7 @@ export class EventsSocket {
   #you; // our id, after the first hello; "" = the server has refused the rooms so far, and told us no id
   #life = new AbortController(); // of all requests
   #stream; // the stream whose events are used
-  #next; // a stream that replaces it at its hello
+  #next; // a newer stream; its hello replaces the stream above
   #rooms = new Map(); // name -> {id: where the stream continues, from: query of the first join, in: the newest stream with the room, head: seq at the join}
   #waiting = new Map(); // name -> ids of joins without an answer
   #pings = []; // ids

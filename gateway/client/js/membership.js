@@ -41,7 +41,7 @@ export class Room extends Emitter {
   /** Sends a message now or as soon as possible. Resolves with its seq when it is stored. */
   say(content) { return this.send(content).done; }
 
-  /** Does what say does, but returns the message, which has a state. */
+  /** Like say, but returns the message, which has a state. */
   send(content) {
     const { key = random(), ...rest } = contentOf(content);
     return this.#queue(new Message(this.name, key, rest));
@@ -340,7 +340,7 @@ export class Room extends Emitter {
       this.#moved = false;
       try {
         const { count, members = [], more = false } = await this.#connection.ask("members", { room: this.name });
-        const newest = this.#moved ? this.#people.count : count; // a join or leave that arrived meanwhile is newer than the answer
+        const newest = this.#moved ? this.#people.count : count; // a count that arrived with a join or a leave meanwhile is newer than the answer
         this.#setPeople({ count: newest, list: members, more: more && newest > MOST_LISTED });
       } catch {} // the next join asks again
       this.#asking = 0;

@@ -10,7 +10,7 @@ export const CLOSES = {
   4100: "room_closed", 4101: "kicked", 4102: "banned", 4103: "bad_token", 4105: "flood", 4106: "forbidden", 4107: "no_token",
 };
 
-/** The error with which a promise of this client rejects. Its code is one of the protocol or of the client. */
+/** The error with which a promise of this client rejects. Its code is an error code of the protocol or of this client. */
 export class RoomcastError extends Error {
   constructor({ code, message, ...more }) {
     super(message || code);

@@ -45,7 +45,7 @@ function viewOf(connection, name, from, limit) {
   return view;
 }
 
-/** Leaves a room, unless a component uses it again in the same task. */
+/** Leaves a room soon, if no component uses the room again by then. */
 function release(view) {
   view.users--;
   setTimeout(() => {

@@ -64,7 +64,7 @@ export interface Message {
   readonly took?: number;
   /** Once failed. Code "uncertain": the client cannot know whether it was stored; retry() sends it again. */
   readonly error?: RoomcastError;
-  /** Whether the storage has it; missing without a storage. */
+  /** Whether the storage has the message; missing without a storage. */
   readonly stored?: boolean;
   /** Resolves with the seq when the message is stored; rejects when it failed. */
   readonly done: Promise<number>;
@@ -210,7 +210,7 @@ export interface Options {
 export class Connection {
   constructor(options?: Options | string | URL);
   readonly state: ConnectionState;
-  /** Our identity, after the first hello. Its id is "" while no WebSocket opens and the server has refused every room. */
+  /** Our identity, after the first hello. Its id is "" as long as the server has refused every room over plain HTTP. */
   readonly you: Identity | null;
   /** Our name; a change counts from the next connection on. */
   name: string;
@@ -229,7 +229,7 @@ export class Connection {
   ready(): Promise<void>;
   /** Sends a command of the protocol when there is a connection, and resolves with its ok. */
   ask<T = unknown>(verb: string, body: object): Promise<T>;
-  /** Connects now: after close() or fatal, instead of waiting, or again under another name. */
+  /** Connects now. Call it after close() or fatal, to end a wait, or to connect with another name. */
   reconnect(): Promise<void>;
   /** Closes the connection. Waiting messages are sent after reconnect(); with discard they fail. */
   close(options?: { discard?: boolean }): void;
@@ -257,7 +257,7 @@ export class Room<D = unknown> implements AsyncIterable<Event<D>> {
   retry(message: Message): Message;
   /** Reads a page of the log, oldest first; the newest page without before and since. */
   history(page?: { before?: number; since?: number; epoch?: string; at?: string; limit?: number }): Promise<Page<D>>;
-  /** Sends the members a signal, which is not stored, if there is a connection. */
+  /** Sends the members a signal if there is a connection. A signal is not stored. */
   signal(type: string, data?: unknown): void;
   /** Tells the members that we are typing. Call it on every key; it sends few signals. */
   typing(): void;

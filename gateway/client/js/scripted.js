@@ -9,7 +9,7 @@ export const soon = () => new Promise((resolve) => setImmediate(resolve));
 export const at = "2026-11-22T10:53:07.123Z";
 
 const clients = [];
-let clock = 0; // the monotonic one; that of Date may be set by a test
+let clock = 0; // the monotonic clock; a test may set the clock of Date
 /** The server's clock, after a number of minutes. */
 export const time = (minutes = 0) => new Date(Date.parse(at) + clock + minutes * 60_000).toISOString();
 export const tick = (ms) => { clock += ms; mock.timers.tick(ms); };

@@ -51,8 +51,8 @@ func closings(order []*say, losses losses, report *Report) {
 	}
 }
 
-// mayReopen reports whether a reopening that has no answer may have been carried out between two
-// times.
+// mayReopen looks for reopenings without an answer. It reports whether one of them may have been
+// carried out between two times.
 func mayReopen(acts []*say, from, to int64) bool {
 	return slices.ContainsFunc(acts, func(act *say) bool {
 		unanswered := act.result != history.OK && act.result != history.Fail

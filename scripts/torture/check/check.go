@@ -36,7 +36,7 @@ const (
 	AfterClose Rule = "open after close" // a message was stored in a closed room, or received from it
 	Clock      Rule = "time"             // time went backwards in a room
 	Shut       Rule = "shut after open"  // a message was refused as room_closed in an open room
-	Stale      Rule = "stale order"      // a message was sent after another one was acknowledged, but is stored before it
+	Stale      Rule = "stale order"      // a message was sent after the ack of an earlier message, but is stored before that message
 	Stuck      Rule = "stuck"            // after the last fault, a client did not recover or a message got no answer
 	Vacuous    Rule = "vacuous"          // the run has too few messages to prove anything
 	Moderated  Rule = "moderation"       // an act had no effect: the log has a message of a muted sender, or a page has deleted content
@@ -63,7 +63,7 @@ const maxKept = 20
 // Fault sums up what happened during all faults of one kind.
 type Fault struct {
 	Times int
-	Alone time.Duration // the longest time without an ack during which only this fault was at work
+	Alone time.Duration // the longest time without an ack in which no other fault was at work
 }
 
 // Period sums up what happened while one fault was at work.
@@ -81,7 +81,7 @@ type Report struct {
 	Broken     map[Rule]int // how often each rule was broken
 
 	OK, Failed, Unknown int
-	Duplicates          int // acks which say that the message had been stored before
+	Duplicates          int // acks of a resend, which say that the message was stored before
 	Deliveries          int
 	Links, Resumes      int // number of connections; number of joins that continue after a seq
 	Gaps                int // announced gaps

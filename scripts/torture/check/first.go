@@ -48,7 +48,7 @@ func (c *checker) replaced(room string, l *log, epoch string, t int64) bool {
 	}
 	for known := range c.first.known[room] {
 		if !slices.Contains(l.epochs, known) {
-			return true // members have received this epoch, and the log no longer has a record of it
+			return true // members have received this epoch, but the log no longer has a record of it
 		}
 	}
 	// Perhaps no member ever received the destroyed epoch. Then the fault was at work after the

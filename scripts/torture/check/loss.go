@@ -41,7 +41,8 @@ func (list *losses) learn(e history.Entry) {
 	}
 }
 
-// after reports whether a fault that may cause one of the given losses ended after t.
+// after looks for faults that may cause one of the given losses. It reports whether one of them
+// ended after t.
 func (list losses) after(t int64, words ...history.Loss) bool {
 	for _, l := range list {
 		if l.to+lossSlack >= t && l.what.Any(words...) {
@@ -56,8 +57,8 @@ func (list losses) any() bool {
 	return slices.ContainsFunc(list, func(l loss) bool { return l.what != "" })
 }
 
-// between reports whether a fault that may cause one of the given losses was at work between two
-// times.
+// between looks for faults that may cause one of the given losses. It reports whether one of them
+// was at work between two times.
 func (list losses) between(from, to int64, words ...history.Loss) bool {
 	for _, l := range list {
 		if l.from <= to && l.to+lossSlack >= from && l.what.Any(words...) {

@@ -87,7 +87,7 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 		r.Resets++
 		since := m.reset // a fault before the previous reset does not explain this one
 		if m.joined > m.reset {
-			since = min(since, e.T-shownSlack) // except that another gateway may notice an earlier fault late
+			since = min(since, e.T-shownSlack) // but the member may have come to another gateway, which notices an earlier fault late
 		}
 		switch {
 		case !c.losses.between(0, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):

@@ -101,7 +101,7 @@ func (c *checker) truth(e history.Entry) {
 	if len(l.epochs) == 0 || e.Epoch != l.epoch() {
 		l.epochs = append(l.epochs, e.Epoch)
 		l.begins[e.Epoch] = e.Seq
-		l.closed = "" // a lost record may have opened the room; closings checks this by the answers instead
+		l.closed = "" // a lost record may have opened the room; the function closings checks this by the answers instead
 	}
 	if first, ok := l.byKey[e.Key]; ok {
 		c.report.add(Duplicate, "%s is stored twice in %s, as %d and %d", e.Key, e.Room, first, e.Seq)
@@ -143,9 +143,9 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 		if e.Epoch == "" {
 			return
 		}
-		// The owner may store another message under the seq of a destroyed record, before a
-		// gateway's report makes it begin a new epoch. The members who received the destroyed
-		// record get a reset before they receive the other message.
+		// The owner may store another message under the seq of a destroyed record, until a gateway
+		// reports the loss. Then the owner begins a new epoch. The members who received the
+		// destroyed record get a reset before they receive the other message.
 		at := place{e.Epoch, e.Seq, c.losses.era(e.T)}
 		first, known := l.gone[at]
 		now := event{e.Key, e.Body, e.At, e.Kind, ""}

@@ -24,8 +24,8 @@ const (
 	Cut      Kind = "cut"       // the network drops all packets between it and the servers
 	CutIn    Kind = "cut in"    // the network drops only the packets to it
 	CutOut   Kind = "cut out"   // the network drops only the packets from it
-	Split    Kind = "split"     // the network drops the packets between it and the other servers; clients still reach all servers
-	Full     Kind = "full disk" // its disk is full for For; then it is started again
+	Split    Kind = "split"     // the network drops the packets between the server and the other servers; clients still reach all servers
+	Full     Kind = "full disk" // the disk of the process is full for For; then the process is started again
 	Outage   Kind = "outage"    // all processes of the role are killed at the same time, and started again after For
 
 	Restore Kind = "restore"    // after For, all processes of the role restart with the copy of the log that was made before

@@ -1,6 +1,6 @@
 // Package history reads and writes the file of a torture run. Each line is a JSON object, called an
-// entry. The first entries say what the clients did and received, in order. The last ones are the
-// log, as a new reader found it.
+// entry. The first entries say what the clients did and received, in order. The last entries are
+// the log, as a new reader found it.
 package history
 
 import (

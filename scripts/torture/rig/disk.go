@@ -25,8 +25,8 @@ import (
 const diskSize = "1g"
 
 // mountDisk gives p a disk of its own, in memory. The disk has an ext4 file system, on which a loss
-// of power can be simulated. On a machine without loop devices it is a tmpfs, where that is not
-// possible.
+// of power can be simulated. On a machine without loop devices the disk is a tmpfs, and a loss of
+// power cannot be simulated.
 func (p *Process) mountDisk() error {
 	ctx := context.Background()
 	if err := run(ctx, "mount", "-t", "tmpfs", "-o", "size="+diskSize, "tmpfs", p.data); err != nil {

@@ -43,7 +43,7 @@ type Process struct {
 	mu     sync.Mutex // guards the fields below
 	cmd    *exec.Cmd  // the running program; nil = it does not run
 	ended  chan struct{}
-	asked  bool // the rig has asked it to end, so its end is not a crash
+	asked  bool // the rig has asked the process to end, so its end is not a crash
 	closed bool // Kill was called, so Start does nothing
 }
 

@@ -145,7 +145,7 @@ class Membership:
             self.dropped += 1
 
     def _follows(self, first: int, last: int) -> bool:
-        """Whether the events first to last are the next ones. They may be repeats, or earlier ones may be missing."""
+        """Whether the events from first to last come next. Otherwise they are repeats, or an earlier event is missing."""
         if self.have is not None and first > self.have + 1:
             self.phase = Phase.LAGGING  # join again: the log has the missing events
             return False

@@ -101,7 +101,7 @@ func (d *driver) show(kind string, f fields) {
 	d.out.Encode(fields{kind: f})
 }
 
-// failed reports whether err is an error. If it is, failed prints it for the kit.
+// failed reports whether err is an error. If it is an error, failed prints it for the kit.
 func (d *driver) failed(key string, room proto.Room, err error) bool {
 	var refusal *proto.Refusal
 	switch {
