@@ -16,8 +16,8 @@
 // When a connection breaks and the close code allows it, the client connects again, to any of its
 // gateways. Before each try it waits for a random time. The upper bound of this time doubles with
 // each failure ("full jitter", Brooker, Exponential Backoff And Jitter, 2015). The new session has
-// the same sender. The client joins its rooms again, each after the last event that Next has
-// returned. It also resends the messages that have no ack, with the same keys.
+// the same sender. The client joins its rooms again. In each room it continues after the last event
+// that Next has returned. It also resends the messages that have no ack, with the same keys.
 //
 // # Across restarts
 //

@@ -42,7 +42,7 @@ func (p position) after(stored []byte) uint64 {
 // consumer handles events. A reader makes one call at a time.
 type consumer interface {
 	// take handles the next events after a position, and returns the sequence of the last handled
-	// one. If there are no new events, it returns after.seq.
+	// event. If there are no new events, it returns after.seq.
 	take(ctx context.Context, after position) (uint64, error)
 	// reset says that another instance may have handled events since the last call of take.
 	reset()

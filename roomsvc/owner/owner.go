@@ -41,8 +41,8 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Before says which instance owned a partition before. Commands for the partition may wait in this
-// instance, and the former owner may have answered them already.
+// Before says which instance has owned a partition until now. Commands for the partition may wait
+// in this instance, and the former owner may have answered them already.
 type Before int8
 
 const (
@@ -342,7 +342,7 @@ const ownPrefix = "room.own."
 
 // marked handles the news that some instance has written a marker. If this instance owns the
 // partition, and another instance has written its marker, the fence of this instance is void. NATS
-// may lose this message. Then the next commit fails and shows the same.
+// may lose this message. Then the next commit fails, and so shows that the fence is void.
 func (o *Owner) marked(ctx context.Context, msg *nats.Msg) {
 	p, err := strconv.Atoi(strings.TrimPrefix(msg.Subject, ownPrefix))
 	var m stream.Marker

@@ -27,7 +27,7 @@ type ownership struct {
 	leaving bool
 	said    bool  // this instance has tried to tell the others that it leaves
 	looking bool  // the action look has begun and has no result yet
-	again   bool  // start the action look again when the present one has its result
+	again   bool  // start the action look again when the present look has its result
 	tell    bool  // with the next look, tell the other instances to look too
 	pending int   // partitions that are acquiring, renewing or releasing
 	doubted int   // partitions that were owned when the lease expired, and are not released yet

@@ -228,11 +228,11 @@ func (p *partition) checkTerm() {
 	p.release, p.keep = nil, false
 }
 
-// empty removes all commands from the queue, and passes them to each, one after the other.
-func (p *partition) empty(each func(command)) {
+// empty removes all commands from the queue, and calls handle with each of them.
+func (p *partition) empty(handle func(command)) {
 	for n := p.queue.len(); n > 0; n-- {
 		if c, ok := p.queue.take(); ok {
-			each(c)
+			handle(c)
 		}
 	}
 }

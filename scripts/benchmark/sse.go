@@ -59,7 +59,7 @@ func (b *bench) idleReaders(rows *table, n int) error {
 			return err
 		}
 		gateway := all.procs[len(all.procs)-1]
-		time.Sleep(10 * time.Second) // a quiet gateway returns the memory of its start
+		time.Sleep(10 * time.Second) // after some quiet time, the gateway returns memory that it has used for its start
 		before, err := memoryOf(gateway, ops)
 		if err != nil {
 			return err

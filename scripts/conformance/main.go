@@ -88,11 +88,11 @@ func playAll(all []scenario, driver []string, limit time.Duration) []result {
 	return results
 }
 
-// selected returns the scenarios whose names match the pattern only and do not match the pattern
-// not.
-func selected(all []scenario, only, not *regexp.Regexp) (some []scenario) {
+// selected returns the scenarios whose names match the expression only, except those that match
+// skip.
+func selected(all []scenario, only, skip *regexp.Regexp) (some []scenario) {
 	for _, s := range all {
-		if only.MatchString(s.name) && !not.MatchString(s.name) {
+		if only.MatchString(s.name) && !skip.MatchString(s.name) {
 			some = append(some, s)
 		}
 	}

@@ -86,7 +86,7 @@ type Report struct {
 	Links, Resumes      int // number of connections; number of joins that continue after a seq
 	Gaps                int // announced gaps
 	Resets              int // how many of Gaps announced a new epoch
-	Destroyed           int // acknowledged messages that a fault destroyed and whose loss a gap or a new epoch announced
+	Destroyed           int // acknowledged messages that a fault destroyed; a gap or a new epoch has announced each loss
 	TextDeliveries      int
 	Pages               int // pages of history that clients have read
 	Counts              int // requests for the number of members
