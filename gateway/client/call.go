@@ -15,10 +15,10 @@ type call struct {
 	id       uint64 // 0 = the call only makes the caller of Join wait, and is not sent
 	verb     proto.Verb
 	fields   fields
-	sent     bool // true if the present connection has sent it
+	sent     bool // the present connection has sent the command
 	sentAt   time.Time
 	began    time.Time // when a connection first sent the command; zero = never, so the server has not stored it
-	as       string    // the sender's id at that time
+	as       string    // the sender's id when began was set
 	broken   bool      // the replay since then had a gap, in which the event of this message may be missing
 	finished bool
 	done     chan answer // has space for the one answer

@@ -43,7 +43,7 @@ func (c *Client) Leave(ctx context.Context, room proto.Room) error {
 // Page is a part of a room's log.
 type Page struct {
 	Events []proto.Event // in order
-	More   bool          // the log has events before the first one of the page
+	More   bool          // the log has older events than this page
 	Gap    *proto.Gap    // announces events that the log no longer has; nil = no event is missing
 	Seq    uint64        // seq of the room's newest event
 	Epoch  string        // epoch of the room

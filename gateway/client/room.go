@@ -16,7 +16,7 @@ type room struct {
 	at    time.Time  // time of that event; zero = not known
 	epoch string     // epoch of that event; "" = not known
 	began bool       // Next has received an event or a gap
-	head  uint64     // a close with a seq up to this one was undone by a reopening
+	head  uint64     // a close whose seq is not above head was undone by a reopening
 
 	state roomState
 	move  *call   // the join or leave that has no answer yet; nil = there is none
@@ -34,15 +34,15 @@ const (
 	joining                  // the join has no answer yet; events that arrive before the answer belong to an earlier join
 	joined
 	lagging // the queue was full: the client drops events until the queue is empty, and then sends a leave
-	leaving // the leave has no answer yet; the join after it replays the dropped events
+	leaving // the leave has no answer yet; the next join then replays the dropped events
 )
 
 // verdict says what to do with an event.
 type verdict int
 
 const (
-	next   verdict = iota // return it from Next
-	repeat                // drop it
+	next   verdict = iota // Next must return the event
+	repeat                // the event is a repeat; drop it
 	hole                  // an earlier event is missing: join again
 )
 

@@ -99,7 +99,7 @@ func TestPageWorksWithoutWebSockets(t *testing.T) {
 	if len(said) != 6 || at("one") != 1 || at("two") != 2 || at("three") >= at("four") || at("five") < 3 || at("six") != 6 {
 		t.Errorf("the page shows %q, want each message once and in order", said)
 	}
-	p.do(chromedp.Reload()) // the log has them in the same order
+	p.do(chromedp.Reload()) // the log has the messages in the same order
 	p.shows("six")
 	wantSaid(t, p, said...)
 }

@@ -120,7 +120,7 @@ export class Timeline {
     await this.#page(2, {}, ({ events, more }) => {
       if (away) this.#log.replaceChildren(); // otherwise the rows are only notes
       this.loaded = true;
-      const read = this.#read; // its value before this page is visible
+      const read = this.#read; // the value before the new page is visible
       this.#prepend(events);
       this.#older = more;
       if (read === Infinity) this.#read = this.#last;
@@ -229,7 +229,7 @@ export class Timeline {
   }
 
   #flush() {
-    if (this.#loading === 2) return; // the newest page must come before them
+    if (this.#loading === 2) return; // wait, because the newest page must come before the queued items
     const items = this.#queue.splice(0);
     if (!this.stuck && this.#rows.length + items.length > MOST) {
       this.#live = false; // the reader is far above: keep the window there

@@ -51,7 +51,7 @@ type file struct {
 	body   []byte
 	zipped []byte // body, compressed with gzip
 	etag   string
-	client bool // part of the client: pages of any origin may import it; --allow-origin limits who connects
+	client bool // a file of the client, which pages of any origin may import; --allow-origin limits the pages that may connect
 }
 
 func newFile(name string, body []byte) file {

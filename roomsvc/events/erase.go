@@ -67,7 +67,7 @@ func (x *eraser) find(ctx context.Context, by *history.Entry, epoch string, of u
 			return 0, err
 		}
 		if len(next) == 0 {
-			return hi, nil // the stream has dropped even the deletion, and so all copies before it
+			return hi, nil // the stream has dropped even the deletion, and so all copies before the deletion
 		}
 		rec, ok, _ := record(&next[0])
 		if next[0].Seq >= hi || ok && rec.State.Epoch == epoch && rec.Seq >= of {

@@ -34,7 +34,7 @@ const typeMessage = "message"
 // Service is the part of the room service that the package needs.
 type Service struct {
 	Dial     func(opts ...nats.Option) (*nats.Conn, error)
-	Owns     func(partition int) bool // this instance owns the partition, and no other instance can have taken it
+	Owns     func(partition int) bool // this instance owns the partition, and no other instance can have taken the partition
 	Replicas int                      // of the log
 	Keys     *seal.Keys               // decrypt records and encrypt events; nil = no encryption
 	Log      *slog.Logger

@@ -60,14 +60,14 @@ type owned struct {
 	sub    *nats.Subscription
 	rooms  map[proto.Room]*crowd
 	settle time.Time // like crowd.settle, for all rooms of the partition
-	swept  time.Time // when its rooms were last checked
+	swept  time.Time // when the rooms of the partition were last checked
 	known  bool      // the result of lookUp has been applied
 }
 
 type gateway struct {
 	process string
 	number  uint64
-	heard   time.Time // when its last heartbeat arrived; zero = the gateway counts as dead
+	heard   time.Time // when the last heartbeat arrived; zero = the gateway counts as dead
 }
 
 func newPeople(e *Events) *people {

@@ -45,7 +45,7 @@ func (e *Events) ensureStream(ctx context.Context, js jetstream.JetStream) (jets
 	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		s, err = js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance has just made it
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance has just made the stream
 			s, err = js.Stream(ctx, want.Name)
 		}
 	}

@@ -37,7 +37,7 @@ type ownership struct {
 // partition is the state of one partition.
 type partition struct {
 	state state
-	due   time.Time     // foreign, interrupted, unavailable: when to acquire it; owned: when to renew it
+	due   time.Time     // foreign, interrupted, unavailable: when to acquire the partition; owned: when to renew it
 	pause time.Duration // before the next attempt to acquire the partition
 	ours  bool          // no other instance is known to own it
 	cause cause         // releasing: why
@@ -51,9 +51,9 @@ const (
 	acquiring                // the instance is taking the fence; commands wait
 	owned                    // the instance answers commands
 	renewing                 // the instance is writing the marker again; commands wait
-	interrupted              // the fence is void; commands wait until the instance has a new one
+	interrupted              // the fence is void; commands wait until the instance has a new fence
 	unavailable              // the instance could not take the fence; it refuses commands, or ignores them if another instance owns the partition
-	releasing                // the instance waits for the last commits; then another one may take it
+	releasing                // the instance waits for the last commits; then another instance may take the partition
 )
 
 func (s state) String() string {

@@ -144,7 +144,7 @@ func (o *ownership) share(now time.Time, do func(...action)) {
 			}
 		case !o.chosen[p] || part.state == renewing:
 		case part.state != foreign && !stuck:
-			all = false // it is acquiring or releasing
+			all = false // the partition is in the state acquiring or releasing
 		case !leased:
 			all = false
 			if part.state == interrupted { // the commands that wait are refused now
@@ -198,7 +198,7 @@ func (o *ownership) released(e released, now time.Time, do func(...action)) {
 func (o *ownership) lost(e lost, now time.Time, do func(...action)) {
 	part := &o.parts[e.p]
 	if part.state != owned {
-		return // it is releasing or renewing already
+		return // the partition is in the state releasing or renewing already
 	}
 	part.state, part.due = interrupted, now
 	if isLost(e.err) {

@@ -57,7 +57,7 @@ func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string
 		}
 		r.fence, r.err = o.commits.Fence(ctx, p, marker, o.cfg.ID, sink)
 		if errors.Is(r.err, stream.ErrLost) {
-			continue // another instance has taken the fence, or has just renewed it
+			continue // another instance has taken the fence, or has just renewed its fence
 		}
 		if r.err == nil {
 			o.partitions.Take(p, r.fence)

@@ -11,7 +11,7 @@ import (
 // of keys for each sender. It measures ages by Go's monotonic clock. So a jump of the wall clock
 // does not remove a key too early, and does not keep a key for ever.
 type keys struct {
-	born    time.Time // the first time that clock was called with; other times count from it
+	born    time.Time // the time of the first call of clock; other times count from this time
 	senders map[string]*sender
 	swept   time.Duration // time of the last sweep, since born
 }

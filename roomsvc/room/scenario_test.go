@@ -118,7 +118,7 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			s.room.Restrict(s.snapshot.Limits)
 		}
 		for _, rec := range s.log {
-			if s.snapshot != nil && s.snapshot.Limits.IsDeleted(rec.Seq) { // the log does not have it any more
+			if s.snapshot != nil && s.snapshot.Limits.IsDeleted(rec.Seq) { // the log no longer has the record
 				rec.Key = ""
 			}
 		}

@@ -110,7 +110,7 @@ func TestTakeOverRefusesMessagesThatOthersMayHaveAnswered(t *testing.T) {
 		p.intake.Store(int32(acquiring))
 		m := message(room, "u", "k", "hi")
 		m.Reply = inbox
-		p.offer(command{msg: m, reply: returnPath{subject: m.Reply}, to: to, since: time.Now().Add(time.Minute)}) // it does not expire
+		p.offer(command{msg: m, reply: returnPath{subject: m.Reply}, to: to, since: time.Now().Add(time.Minute)}) // in the future, so that the command does not expire
 		kept++
 	}
 	if kept == 0 {

@@ -17,7 +17,7 @@ import (
 // replace a newer snapshot. The type is safe for concurrent use.
 type snapshots struct {
 	mu    sync.Mutex
-	fence *stream.StateFence // nil until it is taken
+	fence *stream.StateFence // nil until the fence is taken
 }
 
 // takeSnapshots returns the fence for snapshots. The first call takes it.
@@ -56,7 +56,7 @@ func (t *term) writeSnapshot(ctx context.Context, room proto.Room, snapshot *pro
 	}
 	older, _, err := t.fence.Log().SnapshotBehind(ctx, room, fence.Marker())
 	if errors.Is(err, history.ErrDamaged) {
-		t.p.s.damagedSnapshot(room) // if a newer version had written more fields, they are lost
+		t.p.s.damagedSnapshot(room) // if a newer version has written fields that this version does not know, they are lost
 	} else if err != nil {
 		return fmt.Errorf("%w: %w", stream.ErrUnavailable, lost(err))
 	}

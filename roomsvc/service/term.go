@@ -39,7 +39,7 @@ type term struct {
 
 // active is a room in memory.
 type active struct {
-	room    *room.Room // nil while it is being read from the log
+	room    *room.Room // nil while the room is being read from the log
 	waiting []command  // arrived during the read
 	report  *report    // the newest report of a gateway that arrived during the read; nil = none
 	last    uint64     // value of term.records after the room's last record was applied
@@ -49,12 +49,12 @@ type active struct {
 // command is a request on its way through a partition. It came from NATS as a message, or from a
 // gateway in this process.
 type command struct {
-	msg   *nats.Msg      // nil = it came from this process
+	msg   *nats.Msg      // nil = the command came from this process
 	local *proto.Request // the request, if a gateway in this process has sent it; nil = msg has the request
 	found *found         // the message to edit or delete; nil = not read yet, or the command changes no message
 	reply returnPath
 	to    proto.Room
-	since time.Time // when it arrived
+	since time.Time // when the command arrived
 
 	sought bool // the gateways have been asked whether the member to kick is in the room
 	absent bool // the gateways have answered that the member is not in the room

@@ -20,7 +20,7 @@ import (
 // concurrent use after open.
 type credentials struct {
 	nc      *nats.Conn
-	tickets jetstream.KeyValue // used ones
+	tickets jetstream.KeyValue // the used tickets
 	revoked jetstream.KeyValue // revocations of ids and sessions
 }
 

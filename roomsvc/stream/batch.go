@@ -295,7 +295,7 @@ func (l *commitConn) answers() string {
 // quorum, or if it no longer leads.
 func (l *commitConn) await(answers string, n int, handle func(number int, seq uint64, err error)) error {
 	select {
-	case <-l.elected: // an election before this commit
+	case <-l.elected: // ignore an election before this commit
 	default:
 	}
 	late := time.NewTimer(l.c.cfg.Deadline)

@@ -26,7 +26,7 @@ const (
 // publishing copies the message. It belongs to one goroutine.
 type envelope struct {
 	msg    nats.Msg
-	values [8]string // the slices of msg.Header point into them
+	values [8]string // the slices of msg.Header point into this array
 	used   int
 }
 

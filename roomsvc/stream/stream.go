@@ -151,7 +151,7 @@ func ensure(ctx context.Context, nc *nats.Conn, cfg Config, want jetstream.Strea
 	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		s, err = js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance has just made it
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance has just made the stream
 			s, err = js.Stream(ctx, want.Name)
 		}
 	}

@@ -92,7 +92,7 @@ func storm(b *bench) error {
 	w.end()
 	during := t.delay
 	rss = survivor.rss() - rss
-	if err := t.settle(20 * time.Second); err != nil { // also checks that each member has received each message once and in order
+	if err := t.settle(20 * time.Second); err != nil { // settle also checks that each member has received each message once and in order
 		return err
 	}
 	slices.Sort(back)

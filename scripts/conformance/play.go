@@ -19,7 +19,7 @@ type player struct {
 	driver *driver
 
 	links int            // number of connections so far
-	link  *link          // the newest one
+	link  *link          // the newest connection
 	last  map[string]any // the client's last command that a step has taken
 }
 

@@ -41,7 +41,7 @@ type run struct {
 	closing []proto.Room  // rooms that closeAndReopen closes and reopens
 	census  proto.Room    // the room whose members are counted; it has no messages
 	quiet   []proto.Room  // rooms to which sayRarely sends messages, with long pauses
-	begun   chan struct{} // receives a value when a fault begins, if sayRarely waits for one
+	begun   chan struct{} // receives a value when a fault begins, if sayRarely waits for a fault
 
 	healed atomic.Bool // all faults have ended
 

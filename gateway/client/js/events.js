@@ -156,7 +156,7 @@ export class EventsSocket {
     const { from } = places.find(({ id, head }) => !id && head === undefined) ?? places.find(({ id }) => !id) ?? {};
     const query = this.#you ? [] : [this.#url.search.slice(1)];
     if (this.#ticket) query.push(`ticket=${encodeURIComponent(this.#ticket)}`);
-    this.#ticket = undefined; // it is good only once
+    this.#ticket = undefined; // a ticket is good only once
     query.push(from);
     for (const [name, place] of this.#rooms) {
       if (!place.id && place.from !== from) continue;
@@ -186,7 +186,7 @@ export class EventsSocket {
       this.#tell({ hello: { you: { id: "" }, resume: this.#resume, time: new Date().toISOString() } });
     }
     for (const [room, place] of this.#rooms) if (place.in === stream) this.#lose(room, { room, ended: { code, reason } });
-    if (this.#rooms.size) this.#change(); // rooms that begin elsewhere
+    if (this.#rooms.size) this.#change(); // other rooms, which begin at another position
     else this.#idle();
   }
 
@@ -275,7 +275,7 @@ export class EventsSocket {
   /** Tries a WebSocket. If a frame arrives, passes the WebSocket to onbetter when no request is open, and resolves with true. */
   #better() {
     const url = new URL(this.#url), offers = this.#resume && !this.#token ? [this.#protocols[0], `resume.${this.#resume}`] : this.#protocols;
-    if (this.#you) url.searchParams.delete("ticket"); // it is good only once
+    if (this.#you) url.searchParams.delete("ticket"); // a ticket is good only once
     return new Promise((resolve) => {
       const ws = new this.#WebSocket(url.href, offers), frames = [];
       let ended = false;
@@ -297,7 +297,7 @@ export class EventsSocket {
       ws.onopen = () => { if (this.#token) ws.send(JSON.stringify({ auth: { token: this.#token } })); };
       ws.onmessage = (e) => { if (frames.push(e.data) === 1) take(clearTimeout(timer)); };
       ws.onclose = () => end(false);
-      ws.onerror = () => {}; // the ws package of Node would end the process
+      ws.onerror = () => {}; // without this listener, the ws package of Node would end the process
     });
   }
 }

@@ -19,7 +19,7 @@ test("a silent connection is asked after 25 s and dropped 5 s later", async () =
   const s = await inLobby();
   tick(24_999);
   assert.deepEqual(s.frames, []);
-  s.event(11); // it is alive
+  s.event(11); // the connection is alive
   tick(25_000);
   assert.deepEqual(s.take("ping"), { id: 2, ping: {} });
   s.push({ id: 2, ok: {} });
@@ -68,7 +68,7 @@ test("the client drops a silent server that owes an answer", async () => {
   assert.equal(s.c.state, "open", "nothing is owed");
   s.room.send("hi");
   tick(999);
-  s.event(11); // it is alive
+  s.event(11); // the connection is alive
   tick(999);
   assert.equal(s.c.state, "open");
   tick(1);

@@ -9,7 +9,7 @@ import (
 // first contains what the first reading found and the second reading needs.
 type first struct {
 	known  map[string]map[string]int64 // by room and epoch: when a member first received the epoch
-	places map[string]uint64           // by key: the seq that clients received for the message; 0 = they received two different ones
+	places map[string]uint64           // by key: the seq that clients received for the message; 0 = they received two different seqs
 }
 
 // learn records the epoch and the seq that an entry contains.

@@ -14,10 +14,10 @@ type cursor struct {
 	state  state
 	began  bool // the client has received an event, so have is valid
 	have   uint64
-	epoch  string // the epoch that the client knows; "" = it knows none
+	epoch  string // the epoch that the client knows; "" = it knows no epoch
 	from   bool   // the last join named a seq after which to continue
 	fresh  bool   // the client has received no event since the join
-	due    bool   // the answer to the join named another epoch; until the client receives the reset, it keeps the old epoch
+	due    bool   // the answer to the join named another epoch; the client keeps the old epoch until it receives the reset
 	replay bool   // the client has received no event since a reset
 	reset  int64  // when the client received the last reset; 0 = never
 	head   uint64 // the room's newest seq at the join; after a reset the largest uint64

@@ -19,8 +19,8 @@ type moderation struct {
 // act is an act, an edit or a message in a moderated room.
 type act struct {
 	history.Entry        // the entry of its invocation
-	ended         int64  // when it was acknowledged; 0 = it has no ack
-	seq           uint64 // the seq of the event that it made
+	ended         int64  // when the act was acknowledged; 0 = the act has no ack
+	seq           uint64 // the seq of the event that the act made
 	body          uint64 // history.Sum of the text, for a message or an edit
 }
 

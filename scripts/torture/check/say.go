@@ -15,10 +15,10 @@ type say struct {
 	body    uint64
 	kind    string
 	invoked int64
-	ended   int64      // when it was answered
-	shut    bool       // it was refused because the room was closed
-	again   bool       // it was refused, but an earlier try has no answer
-	late    bool       // it was invoked after the last fault had ended
+	ended   int64      // when the answer came
+	shut    bool       // the refusal says that the room was closed
+	again   bool       // the last try was refused, but an earlier try has no answer
+	late    bool       // the client invoked it after the last fault had ended
 	floor   uint64     // the highest seq of the room that was acknowledged before this message was invoked
 	result  history.Op // "" before the answer
 	seq     uint64

@@ -9,7 +9,7 @@ import (
 // log is the truth about one room: the events that a new reader found after the run, and the events
 // that members received before a fault destroyed them.
 type log struct {
-	events []event // with seq 1, 2, 3, ...; a zero event stands for a missing one
+	events []event // with seq 1, 2, 3, ...; a zero event stands for a missing event
 	byKey  map[string]uint64
 	epochs []string          // in the order of events; "" = not known
 	begins map[string]uint64 // epoch -> its first seq in events

@@ -79,7 +79,7 @@ func (s Step) Process() string { return fmt.Sprintf("%s%d", s.Role, s.Target+1) 
 type Choice struct {
 	Kind Kind
 	Role Role
-	Only int // number of the process that it hits, from 1; 0 = any process of the role
+	Only int // number of the process that the fault hits, from 1; 0 = any process of the role
 }
 
 // String returns the choice in the form that [Shape.Select] accepts.

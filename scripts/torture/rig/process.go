@@ -29,19 +29,19 @@ type Process struct {
 	args   []string
 	env    []string
 	log    string // file to which each run of the program appends
-	data   string // directory of its data
+	data   string // directory of the process's data
 	disk   bool   // data is the mount point of a disk of its own
 	device string // the loop device of that disk; "" = loss of power cannot be simulated
 	space  string // its network namespace; "" = that of the rig
 	ip     string
 	public string // address for clients
 	route  string // address for other NATS servers
-	ops    string // address at which it reports its health
+	ops    string // address at which the process reports its health
 
-	fault sync.Mutex // held while a fault hits it
+	fault sync.Mutex // held while a fault hits the process
 
 	mu     sync.Mutex // guards the fields below
-	cmd    *exec.Cmd  // the running program; nil = it does not run
+	cmd    *exec.Cmd  // the running program; nil = the program does not run
 	ended  chan struct{}
 	asked  bool // the rig has asked the process to end, so its end is not a crash
 	closed bool // Kill was called, so Start does nothing

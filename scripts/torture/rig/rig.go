@@ -129,7 +129,7 @@ func (r *Rig) ServeLog(ctx context.Context) ([]string, error) {
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
-	r.all = slices.Insert(r.all, 0, p) // at the front, so that Close kills it before it unmounts the disk
+	r.all = slices.Insert(r.all, 0, p) // at the front, so that Close kills this process before it unmounts the disk
 	r.byRole[fault.NATS] = append(r.byRole[fault.NATS], p)
 	if err := p.Start(); err != nil {
 		return nil, err

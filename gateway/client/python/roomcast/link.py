@@ -51,7 +51,7 @@ class Linker:
         self.begun = asyncio.Event()  # the first session has begun
         self.connected = False
         self.presented: str | None = None  # the newest token or ticket that was sent
-        self.expired: Closed | None = None  # the close by which the server said that the credential has expired
+        self.expired: Closed | None = None  # the newest close with code 4003; None = no credential has expired
         self.expirations = 0  # how often servers have called the newest credential expired
 
     async def run(self) -> None:
@@ -85,7 +85,7 @@ class Linker:
             if error.code == TOKEN_EXPIRED:
                 self.expired = error
                 self.expirations += 1
-                self.state.hello["resume"] = ""  # it may have been revoked
+                self.state.hello["resume"] = ""  # the resume string may have been revoked
             return reconnects(error.code)
         return True
 

@@ -42,9 +42,9 @@ class Call:
         self.id = id
         self.verb = verb
         self.frame = frame
-        self.again = again  # it may be sent again on the next connection
-        self.sent_at: float | None = None  # when the present connection sent it; None = not yet
-        self.first_sent: float | None = None  # when a connection first sent it; None = never, so the server has not stored it
+        self.again = again  # the command may be sent again on the next connection
+        self.sent_at: float | None = None  # when the present connection sent the command; None = not yet
+        self.first_sent: float | None = None  # when a connection first sent the command; None = never, so the server has not stored it
         self.answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         self.answer.add_done_callback(_retrieve)
 
@@ -64,7 +64,7 @@ def _retrieve(answer: asyncio.Future[Frame]) -> None:
 
 class Phase(Enum):
     ABSENT = 1  # the client must send a join
-    JOINING = 2  # the join has no answer yet; frames that arrive before it belong to an earlier join
+    JOINING = 2  # the join has no answer yet; frames that arrive before the answer belong to an earlier join
     JOINED = 3
     LAGGING = 4  # the queue was full: events are dropped until the application has emptied it; then the client sends a leave
     LEAVING = 5  # the leave has no answer yet; then comes a join, because only a join after a leave begins a replay
@@ -86,7 +86,7 @@ class Membership:
         self.at = ""  # the time of that event; "" = not known
         self.epoch = ""  # the epoch of that event
         self.position: Position | None = None  # position of the last event or gap that the application has taken
-        self.head = 0  # a close with a seq up to this one was undone by a reopening
+        self.head = 0  # a close whose seq is not above head was undone by a reopening
         self.phase = Phase.ABSENT
         self.move: Call | None = None  # the join or leave that has no answer yet; None = there is none
         self.asked: Call | None = None  # makes the caller of join wait; None after the answer
@@ -95,7 +95,7 @@ class Membership:
         self.not_before = 0.0  # when the refused command may be sent again
         self.queue: deque[tuple[Item, Position | None]] = deque()
         self.arrived = asyncio.Event()  # set if the queue is not empty or `error` is set
-        self.error: Exception | None = None  # why the membership has ended; None = it has not
+        self.error: Exception | None = None  # why the membership has ended; None = it goes on
         self.dropped = 0  # number of signals, joins and leaves that were dropped
 
     def where(self) -> Frame:
@@ -189,7 +189,7 @@ class State:
         self.line: list[Call] = []  # the calls that belong to no room, in order
         self.ping: Call | None = None
         self.heard = 0.0
-        self.error: Exception | None = None  # why the client has ended; None = it has not
+        self.error: Exception | None = None  # why the client has ended; None = it runs
         self._last_id = 0
 
     def call(self, verb: str, fields: Frame, room: Membership | None = None, again: bool = True) -> Call:
@@ -356,7 +356,7 @@ class State:
             if room.says and room.says[0] is call:
                 if refusal is not None and (_temporary(refusal) or refusal.code == "not_joined"):
                     call.sent_at = call.first_sent = None
-                    self.calls[call.id] = call  # after the refusal it stays the first of the room's messages
+                    self.calls[call.id] = call  # after the refusal, the message stays the first of its room
                     if refusal.code == "not_joined":
                         room.phase = Phase.ABSENT
                     else:

@@ -212,7 +212,7 @@ class Ack:
 
     seq: int
     at: datetime
-    duplicate: bool = False  # it had been stored before, with the same key
+    duplicate: bool = False  # the message or act was stored before, with the same key
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class Page:
     more: bool  # the log has more events: earlier ones, or later ones after a read with since
     seq: int  # seq of the room's newest event
     epoch: str
-    gap: Gap | None = None  # events that are missing before the first one
+    gap: Gap | None = None  # events that are missing before the first event of the page
     closed: bool = False
     why: str = ""  # why the room is closed
 
