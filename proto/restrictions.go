@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// MaxRestricted is the most bans and mutes that one room may have together.
+// MaxRestricted bounds the bans and mutes of one room, counted together.
 const MaxRestricted = 500
 
 // MaxEdits is how often one message may be edited.

@@ -61,7 +61,7 @@ type Revocations struct {
 }
 
 // Bounds for revocations. MaxCredential is the longest life of a credential. The bucket keeps a
-// revocation for RevocationAge, which is longer, so it outlives all credentials that it
+// revocation for RevocationAge. This is longer, so a revocation outlives all credentials that it
 // concerns.
 const (
 	MaxRevocations  = 100000

@@ -283,8 +283,8 @@ func (f *feed) record(r *room, m *nats.Msg) {
 	f.take(r, rec)
 }
 
-// recordBytes is the least number of bytes that a waiting record counts. The mailbox records is
-// bounded in bytes, so this also bounds the number of records.
+// A waiting record counts as at least recordBytes bytes. The mailbox records is bounded in bytes,
+// so this also bounds the number of records.
 const recordBytes = 1 << 10
 
 // receive accepts a record. Any goroutine may call it.

@@ -17,8 +17,8 @@ type room struct {
 	count     int         // number of members in all audiences
 	audiences []*audience // one for each format that a member uses
 
-	// joined contains the epochs in which members joined before the room began another epoch. It
-	// is nil while all members have joined in the epoch of the head.
+	// joined contains the epoch in which a member joined, if the room has begun another epoch since.
+	// It is nil if all members joined in the epoch of the head.
 	joined map[memberKey]string
 }
 

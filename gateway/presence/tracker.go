@@ -9,7 +9,7 @@ import (
 
 // Times for a tracker.
 const (
-	batchTime  = 100 * time.Millisecond // the shortest time between two messages of a gateway with changes in a room
+	batchTime  = 100 * time.Millisecond // a gateway sends the changes in a room at most once in this time
 	askTime    = 500 * time.Millisecond // the shortest time between two questions about the same missing changes
 	settleTime = time.Second            // for this long after the first join on this gateway, the lists of other gateways cause no joins
 	endTime    = 5 * time.Second        // how long the tracker of a room stays after the last member on this gateway has left

@@ -2,10 +2,11 @@
 // encoded once. Each member has a cursor, which is its position in the ring. The package does no
 // I/O and has no clock.
 //
-// An offset is a number of bytes since the ring was made. It never wraps. The buffer contains all
-// bytes from the offset base to the head, in one piece. So one write can send all frames that a
-// member lacks. When the buffer is full, the ring drops the older half and moves the rest to the
-// front. On average, this moves two bytes for each appended byte.
+// An offset is a number of bytes since the ring was made. It never wraps. The head is the offset
+// after the newest frame. The buffer contains all bytes from the offset base to the head, in one
+// piece. So one write can send all frames that a member lacks. When the buffer is full, the ring
+// drops the older half and moves the rest to the front. On average, this moves two bytes for each
+// appended byte.
 package ring
 
 // Ring is a log with the members that are served from it. One goroutine owns it.
