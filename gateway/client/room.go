@@ -90,7 +90,7 @@ func (r *room) entered(ok *proto.Joined) {
 	// again, to get the reset.
 }
 
-// returned records an event that Next will return.
+// returned moves the room's position to an event that Next will return.
 func (r *room) returned(e *proto.Event) {
 	r.have, r.at, r.began = e.Seq, e.At, true
 	if e.Epoch != "" {
@@ -109,7 +109,7 @@ func (r *room) foundInReplay(e *proto.Event) {
 	r.says = r.says[1:]
 }
 
-// skip records a gap, whose events will not come. After a reset the room's events begin again with
+// skip handles a gap: its events will not come. After a reset the room's events begin again with
 // the oldest one.
 func (r *room) skip(g *proto.Gap) {
 	r.at = time.Time{}

@@ -44,8 +44,8 @@ type expiredError struct{ *CloseError }
 
 func (e *expiredError) Unwrap() error { return e.CloseError }
 
-// noteExpired records err if it says that the newest credential has expired. It also makes the
-// client forget the resume string, which may have been revoked.
+// noteExpired remembers err if err is a close with code 4003: the newest credential has expired. It
+// also makes the client forget the resume string, which may have been revoked.
 func (c *connector) noteExpired(err error) {
 	var closed *CloseError
 	if errors.As(err, &closed) && closed.Code == proto.CloseTokenExpired {

@@ -315,8 +315,8 @@ func (p *people) recheckAll(now time.Time) {
 	}
 }
 
-// sendQuestion asks all gateways for the people in the rooms that are due. If it asks about whole
-// partitions, it also starts lookUp.
+// sendQuestion asks all gateways which people are in the partitions and rooms of the next question.
+// If it asks about whole partitions, it also starts lookUp.
 func (p *people) sendQuestion(ctx context.Context, now time.Time) {
 	ask := p.ask
 	ask.Rooms = ask.Rooms[:min(len(ask.Rooms), maxAsked)]

@@ -83,7 +83,7 @@ func (p *poster) take(ctx context.Context, after position) (uint64, error) {
 	return last, nil
 }
 
-// failed records that a post has failed. take repeats the post later.
+// failed is called when a post has failed. The method take repeats the post later.
 func (p *poster) failed(err error, last uint64, list []history.Entry) {
 	p.until = last
 	p.failures++

@@ -37,7 +37,7 @@ type change struct {
 	alive bool
 }
 
-// lostView records that the leases could not be read. In an outage of the bucket no instance can
+// lostView is called when the leases could not be read. In an outage of the bucket no instance can
 // renew its lease. So an instance that was alive before the outage still counts as alive. After the
 // outage it has the length of a lease to renew its own lease.
 func (m *members) lostView() { m.visible = time.Time{} }

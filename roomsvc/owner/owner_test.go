@@ -17,7 +17,7 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// keeper implements [Partitions]. It records the calls, and a test chooses their results.
+// keeper implements [Partitions]. It remembers the calls, and a test chooses their results.
 type keeper struct {
 	mu       sync.Mutex
 	prepare  error // the error that Prepare returns

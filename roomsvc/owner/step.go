@@ -57,8 +57,8 @@ func (o *ownership) step(e event, now time.Time) []action {
 	return out
 }
 
-// look starts the action look. If an earlier look has no result yet, its result starts the next
-// one.
+// look starts the action look. If an earlier look has no result yet, the next look starts when that
+// result has come.
 func (o *ownership) look(do func(...action)) {
 	if o.again = o.looking; o.looking {
 		return

@@ -16,7 +16,7 @@ import (
 )
 
 // senders is a group of senders. Each sends one message after another. Like a gateway, a sender
-// resends a message with the same key until it receives an ack. The group records the acks.
+// resends a message with the same key until it receives an ack. The group remembers the acks.
 type senders struct {
 	nc       *nats.Conn
 	patience time.Duration

@@ -136,7 +136,7 @@ func (s *Service) Ready() error {
 }
 
 // Run serves until ctx ends. Then it hands its partitions over, answers the pending commands and
-// returns. NATS must be reachable when Run begins; it continues after later interruptions.
+// returns. NATS must be reachable when Run begins. After later interruptions, Run continues.
 func (s *Service) Run(ctx context.Context) (err error) {
 	if s.nc, err = s.cfg.Dial("roomsvc/" + s.cfg.Instance); err != nil {
 		return fmt.Errorf("connect to NATS: %w", err)

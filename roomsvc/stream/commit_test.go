@@ -32,7 +32,7 @@ func config(s *natstest.Server) Config {
 	return cfg
 }
 
-// heard is a [Sink] that records its calls.
+// heard is a [Sink] that remembers its calls.
 type heard struct {
 	mu     sync.Mutex
 	stored []uint64

@@ -19,10 +19,10 @@ import (
 // restored, or when a block of the file is damaged. NATS does not report the loss.
 //
 // The witness remembers the newest stream sequence. After a loss, the stream continues at a lower
-// one. For example, the witness knows sequence 900, but a new ownership marker gets 850. So the old
-// messages 850 to 900 are lost. The sequence is kept in three places: in this process, under
-// [proto.SubjectWitness] for all instances, and in the standalone form also in a file beside the
-// log. The newest of them counts. A witness is safe for concurrent use.
+// sequence. For example, the witness knows sequence 900, but a new ownership marker gets 850. So
+// the old messages 850 to 900 are lost. The sequence is kept in three places: in this process,
+// under [proto.SubjectWitness] for all instances, and in the standalone form also in a file beside
+// the log. The newest of the three counts. A witness is safe for concurrent use.
 type witness struct {
 	lost func(Loss)
 
@@ -58,7 +58,7 @@ func (w *witness) merge(other proto.Witness) {
 	w.known = newer(w.known, other)
 }
 
-// saw records a sequence that the stream has acknowledged.
+// saw is called when the stream has acknowledged a message with the sequence seq.
 func (w *witness) saw(seq uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -90,7 +90,7 @@ func (b *board) keyOf(name string) string {
 	return name
 }
 
-// says records a message that the application is about to send.
+// says remembers a message that the application is about to send.
 func (b *board) says(say map[string]any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -259,7 +259,7 @@ type heads struct {
 	seqs map[proto.Room]uint64
 }
 
-// stored records that an event of the room with this seq was acknowledged.
+// stored is called when an event of the room with this seq was acknowledged.
 func (h *heads) stored(room proto.Room, seq uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

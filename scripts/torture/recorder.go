@@ -35,8 +35,8 @@ func (r *recorder) trace() client.Trace {
 	return client.Trace{Sent: r.sent, Received: r.received, Ended: r.ended}
 }
 
-// sent records the joins and leaves that the client sends. It does not record messages, because the
-// code that sends a message records it.
+// sent writes the joins and leaves of the client into the history. It leaves out messages, because
+// the code that sends a message also writes the entry.
 func (r *recorder) sent(link int, p []byte) {
 	var f struct {
 		ID   uint64

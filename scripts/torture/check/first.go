@@ -12,7 +12,7 @@ type first struct {
 	places map[string]uint64           // by key: the seq that clients received for the message; 0 = they received two different seqs
 }
 
-// learn records the epoch and the seq that an entry contains.
+// learn remembers the epoch and the seq that an entry contains.
 func (f *first) learn(e history.Entry) {
 	switch e.Op {
 	case history.OK, history.Recv, history.PageRecv:

@@ -27,7 +27,7 @@ const (
 // losses are the faults of a run that may destroy records.
 type losses []loss
 
-// learn is called in the first reading. It records the beginning and the end of a fault.
+// learn is called in the first reading. It remembers when a fault begins and ends.
 func (list *losses) learn(e history.Entry) {
 	switch {
 	case e.Op == history.Fault && e.Loss != "":
@@ -87,8 +87,8 @@ func (list losses) era(t int64) (n int) {
 // sameEra reports whether the seqs of events at two times can be compared.
 func (list losses) sameEra(a, b int64) bool { return list.era(a) == list.era(b) && list.era(a) >= 0 }
 
-// lacked reports whether the log may have had none of the events from, from+1, …, to at time t.
-// This is so if the log has none of them now, or if a fault after t may have replaced them.
+// lacked reports whether all events from, from+1, …, to may have been missing in the log at time t.
+// This is so if they are all missing now, or if a fault after t may have replaced them.
 func (list losses) lacked(l *log, from, to uint64, t int64) bool {
 	return l.lacks(from, to) || list.after(t, history.LossEnd, history.LossAll)
 }

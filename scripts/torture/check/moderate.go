@@ -81,8 +81,8 @@ func (m *moderation) check(r *Report) {
 	}
 }
 
-// silences checks that the log has no message of a sender between the mute or ban of the sender and
-// its end.
+// silences checks mutes and bans: until a mute or a ban ends, the log must have no message of that
+// sender.
 func (m *moderation) silences(r *Report) {
 	type span struct {
 		by       *act

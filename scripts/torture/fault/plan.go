@@ -8,7 +8,7 @@ import (
 
 const (
 	lead  = 3 * time.Second  // the first fault comes after this time
-	trail = 5 * time.Second  // length of the end of the run, in which no fault is active
+	trail = 5 * time.Second  // no fault is active in this time before the end of the run
 	most  = 30 * time.Second // a fault lasts at most this long
 
 	// A split must be long enough for its effects: an election takes 4 to 9 s, and a server closes
