@@ -1,6 +1,6 @@
 // timeline.js: shows a part of a room's log on the page, a window of at most MOST rows with
-// contiguous seqs. When the reader scrolls, it reads messages above and below from the
-// server. So ten thousand messages need no more memory than MOST.
+// contiguous seqs. When the reader scrolls, it reads messages above and below from the server. So
+// ten thousand messages need no more memory than MOST rows.
 
 import { bubble, make } from "./bubble.js";
 import { dayOf, fullTime, hueOf, initialOf, nameOf, refusalText, timeOf, whenOf, words } from "./words.js";

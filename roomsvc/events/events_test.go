@@ -477,7 +477,7 @@ func TestDroppedEventsAreCounted(t *testing.T) {
 
 // A receiver that hangs does not delay messages, and it does not delay the posts to another
 // receiver.
-func TestSlowReceiverSlowsNobody(t *testing.T) {
+func TestSlowReceiverDelaysNothingElse(t *testing.T) {
 	srv := natstest.Start(t)
 	hung := make(chan struct{}, 1)
 	slow := newReceiver(t, func(_ http.ResponseWriter, req *http.Request) bool {

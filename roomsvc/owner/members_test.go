@@ -82,7 +82,7 @@ func TestLeavingInstanceIsNotChosen(t *testing.T) {
 	}
 }
 
-func TestInstanceIsAliveUntilItsLeaseIsNotRenewed(t *testing.T) {
+func TestInstanceCountsAsDeadAfterItsLease(t *testing.T) {
 	var m members
 	now := time.Unix(0, 0)
 	see := func(after time.Duration, there ...lease) []change {

@@ -112,7 +112,7 @@ func TestHandOverDoesNotWaitForALease(t *testing.T) {
 	stop()
 }
 
-func TestClosedMeansClosedWhileInstancesChange(t *testing.T) {
+func TestClosedRoomStaysClosedWhileInstancesChange(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv, keepAll)
 	nc := srv.Connect(t)

@@ -99,7 +99,7 @@ func TestInstancesShareTheSigningKeys(t *testing.T) {
 
 // The key that version 0.1.0 has stored stays valid, so clients of that version keep their
 // identities. After an operator has replaced the keys, the bucket no longer contains it.
-func TestKeyOfVersion010RemainsGood(t *testing.T) {
+func TestKeyOfVersion010RemainsValid(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
 	js, err := jetstream.New(nc)
@@ -134,7 +134,7 @@ func TestKeyOfVersion010RemainsGood(t *testing.T) {
 
 // The service makes a new key every week. It keeps an old key as long as a string that the key has
 // signed may be valid.
-func TestKeysFollowEachOther(t *testing.T) {
+func TestNewKeyIsMadeEveryWeek(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	list := []proto.SigningKey{newKey(now)}
 	for range 20 {

@@ -188,9 +188,9 @@ func TestFenceOfAnOldMarkerIsRefused(t *testing.T) {
 	})
 }
 
-// The server does not answer, like a server with a full disk. Append then reports an error after
-// the deadline.
-func TestSilenceIsAnError(t *testing.T) {
+// The server does not answer, like a server with a full disk. Then the sink of the fence receives
+// an error after the deadline.
+func TestFenceFailsIfTheServerIsSilent(t *testing.T) {
 	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		cfg.Deadline = 200 * time.Millisecond
 		pause := newGate(t, s)

@@ -276,7 +276,7 @@ func TestPlainProxyPassOpensNothing(t *testing.T) {
 
 // Pings keep an idle member connected through a proxy that closes idle connections. By default,
 // the gateway pings every 25 s, and haproxy on Debian closes after 50 s.
-func TestPingsOutlastTheProxy(t *testing.T) {
+func TestPingsKeepAnIdleMemberConnected(t *testing.T) {
 	const timeout = 3 * time.Second
 	conf := haproxyConf(fmt.Sprint(timeout.Milliseconds()), "")
 	for interval, stays := range map[string]bool{"1s": true, "1h": false} {

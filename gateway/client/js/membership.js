@@ -1,6 +1,6 @@
 // membership.js: a room that we are in. It reports the room's events in order, sends our messages
-// one after the other, and keeps the list of members. The connection sends its commands, and passes
-// it the frames of the room.
+// one after the other, and keeps the list of members. The connection sends the commands of the
+// room, and receives the frames of the room.
 
 import { CLOSES, Emitter, Message, contentOf, failure, now } from "./message.js";
 

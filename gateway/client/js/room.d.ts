@@ -60,7 +60,7 @@ export interface Message {
   readonly seq?: number;
   /** Once sent. */
   readonly at?: string;
-  /** Milliseconds from the first time that it was sent to the ack. */
+  /** Milliseconds from the first send to the ack. */
   readonly took?: number;
   /** Once failed. Code "uncertain": the client cannot know whether it was stored; retry() sends it again. */
   readonly error?: RoomcastError;

@@ -8,7 +8,7 @@ import (
 
 var cluster = Shape{Processes: map[Role]int{Gateway: 3, Service: 2, NATS: 3}, Root: true}
 
-func TestSameSeedSamePlan(t *testing.T) {
+func TestSameSeedGivesTheSamePlan(t *testing.T) {
 	choice, err := cluster.Select("")
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestReadYieldsTheWrittenEntries(t *testing.T) {
+func TestReadReturnsTheWrittenEntries(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	w, err := Create(path)
 	if err != nil {
@@ -47,7 +47,7 @@ func TestReadYieldsTheWrittenEntries(t *testing.T) {
 	}
 }
 
-func TestTextCarriesItsKey(t *testing.T) {
+func TestTextContainsItsKey(t *testing.T) {
 	for _, size := range []int{0, 20, 200} {
 		text := Text("c1-7", size)
 		if KeyOf(text) != "c1-7" || len(text) < size {
