@@ -17,7 +17,7 @@ type Hello struct {
 	Time    time.Time `json:"time"`    // the server's time
 	Expires time.Time `json:"expires"` // when the token expires; zero = the session has no token
 	Limits  Limits    `json:"limits"`  // zero = unknown
-	Joined            // of the room in the session's path; zero = there is none
+	Joined            // describes the room in the session's path; zero = the path names no room
 }
 
 // Limits contains the limits of a session.

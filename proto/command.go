@@ -45,23 +45,23 @@ type Command struct {
 	Verb Verb
 	Room Room // zero = not given
 
-	Content Content // of say; of signal: only Type, and Body with JSON or nil
-	Line    bool    // of say; see [Request]
-	Key     string  // of say, moderate and edit; "" = none
+	Content Content // for say; for signal: only Type, and Body, which is JSON or nil
+	Line    bool    // for say; see [Request]
+	Key     string  // for say, moderate and edit; "" = none
 
-	From   From   // of join; of history: only Since, Epoch and At
+	From   From   // for join; for history: only Since, Epoch and At
 	begins bool   // the frame contains since, last or after
 	act    bool   // the caller has set Act, so the frame must not contain an act
-	Before uint64 // of history: return events with a seq below this one; 0 = return the newest page
-	Limit  int    // of history; 0 = the default
+	Before uint64 // for history: return events with a seq below this one; 0 = return the newest page
+	Limit  int    // for history: the most events to return; 0 = the default
 
-	Act   Act    // of moderate and edit
-	Why   string // of moderate
-	Terms Terms  // of moderate and edit
+	Act   Act    // for moderate and edit
+	Why   string // for moderate: the reason of the act
+	Terms Terms  // for moderate and edit
 
-	Token  string // of auth; "" if there is a ticket
-	Ticket string // of auth; "" if there is a token
-	Resume string // of auth; "" = none
+	Token  string // for auth; "" if there is a ticket
+	Ticket string // for auth; "" if there is a token
+	Resume string // for auth; "" = none
 }
 
 // ParseCommand reads one JSON text frame. Its error is always a [*Refusal]. If it returns an

@@ -34,7 +34,7 @@ type Event struct {
 	Kind    EventKind
 	From    Identity
 	Key     string  // the sender's key; "" = the sender gave none
-	Content Content // content of a message; of an edit, the new content
+	Content Content // content of a message, or the new content of an edit
 	Why     string  // reason of an act
 
 	// Fields of an act; its kind decides which are set. See [Terms].
@@ -44,7 +44,7 @@ type Event struct {
 	Of     uint64 // seq of the message that was deleted or edited
 	Author Author // author of the message that was deleted
 
-	Changed time.Time // of a message that was edited: the time of its newest edit
+	Changed time.Time // time of the newest edit of this message; zero = it was not edited
 	Removed bool      // the message was deleted, so only Room, Seq, At and From are known
 }
 

@@ -103,7 +103,7 @@ type Bridge struct {
 
 	connected atomic.Bool           // Run has opened the connections
 	keysKnown atomic.Bool           // the signing keys are known, and the gateway has read the log once
-	window    atomic.Int64          // for how many milliseconds roomsvc remembers the keys of messages
+	window    atomic.Int64          // how long roomsvc remembers the keys of messages, in milliseconds
 	noKeys    atomic.Pointer[error] // the error of the last attempt to learn the signing keys; nil = none
 }
 

@@ -35,7 +35,7 @@ type feed struct {
 	records   *mailbox.Box[proto.Record] // records from the room service in the same process
 	dropped   atomic.Bool                // a record did not fit into records, and a comparison with the log is queued
 
-	subscribes bool // subscribe to room.out; set before run. Otherwise, receive gets the records
+	subscribes bool // the records come from subscriptions to room.out, not through receive; set before run
 
 	// owned by run
 	ctx      context.Context

@@ -58,7 +58,7 @@ type Config struct {
 	Reader *reads.Reader
 
 	Feeds    int           // number of goroutines that follow rooms
-	Buffer   int           // records that may wait for a feed; it drops further records, and reads them from the log later
+	Buffer   int           // records that may wait for a feed; the feed drops further records, and reads them from the log later
 	Linger   time.Duration // how long a feed keeps following a room without members
 	MaxRooms int           // the most rooms that all feeds together follow; 0 = only Memory limits them
 }

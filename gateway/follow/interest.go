@@ -15,8 +15,8 @@ import (
 //
 // A subscription takes more than a kilobyte in the NATS client, and as much in the server.
 const (
-	wideFrom  = 1000 // with this many rooms, a partition gets one subscription
-	narrowFor = 500  // with fewer rooms, each room of the partition gets its own subscription
+	wideFrom  = 1000 // a partition with at least this many rooms gets one subscription
+	narrowFor = 500  // if a partition has fewer rooms, each room gets its own subscription
 )
 
 // Subjects describes one kind of messages to which an Interest subscribes for each room.
@@ -31,7 +31,7 @@ type Interest struct {
 	nc         *nats.Conn
 	log        *slog.Logger
 	subjects   []Subjects
-	wideFrom   int                                 // with this many rooms, a partition gets one subscription
+	wideFrom   int                                 // a partition with at least this many rooms gets one subscription
 	rooms      map[proto.Room][]*nats.Subscription // each room's own subscriptions; nil = the room uses those of its partition
 	partitions [proto.Partitions]struct {
 		rooms int

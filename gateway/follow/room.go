@@ -20,7 +20,7 @@ type room struct {
 	opens     int       // failed reads of the head since the last success
 	failures  int       // failed repairs since the last success, while the log could be reached
 	checks    int       // number of the room's entries in checker.soon
-	lost      *lost     // a record that members have received and the log lacks; nil = there is none
+	lost      *lost     // a record that members have received and that is not in the log; nil = the feed knows of no such record
 	emptied   time.Time // when the last follower left; zero = the room has followers
 }
 

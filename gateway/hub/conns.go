@@ -8,8 +8,8 @@ import (
 // conn is the hub's state of one connection. It has 32 bytes and contains no pointer.
 type conn struct {
 	out    outbox.Conn
-	one    [1]membership // the connection's only membership, if rooms is 1
-	many   uint32        // 1 + index in conns.many, if the connection is or was in several rooms; otherwise 0
+	one    [1]membership // the connection's membership, if many is 0 and rooms is 1
+	many   uint32        // 1 + index in conns.many; 0 = the connection has at most one membership, stored in one
 	rooms  uint8         // the number of memberships, if many is 0
 	turn   uint8         // decides which of several memberships the hub serves first
 	format Format

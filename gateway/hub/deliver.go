@@ -56,7 +56,7 @@ func (rs *rooms) deliverGap(rm *room, d *follow.Delivery) {
 	if rm.Head.Limits = d.Limits; d.Limits != nil { // the missing events may include a ban
 		rs.tellAll(rm, Notice{Kind: Barred, Room: rm.Name, Head: rm.Head})
 	}
-	rs.dispatch.run() // at once, so that members that leave do not receive later events
+	rs.dispatch.run() // notify now: members that leave must not receive later events
 }
 
 // reset makes the next event the first event of a new epoch. It takes the epoch from the gap,
@@ -109,7 +109,7 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 			// the events that precede the close.
 			rs.tellServed(a, Notice{Kind: Closed, Room: rm.Name, Why: rm.Head.Why})
 		}
-		rs.dispatch.run() // at once, so that members that leave do not receive later events
+		rs.dispatch.run() // notify now: members that leave must not receive later events
 	}
 }
 
@@ -162,7 +162,7 @@ func (rs *rooms) expel(rm *room, d *follow.Delivery) {
 	}
 	n.Member, n.Why = e.Member, e.Why
 	rs.tellAll(rm, n)
-	rs.dispatch.run() // at once, so that members that leave do not receive later events
+	rs.dispatch.run() // notify now: members that leave must not receive later events
 }
 
 // acted records whether the room is closed, after an act has closed or reopened it. It ignores
@@ -228,7 +228,7 @@ func (rs *rooms) lose(rm *room, why *proto.Refusal) {
 		n.Err = why
 	}
 	rs.tellAll(rm, n)
-	rs.dispatch.run() // at once: when the members have left, the next join makes the hub follow the room again
+	rs.dispatch.run() // notify now: when the members have left, the next join makes the hub follow the room again
 }
 
 // pushEphemeral appends rs.record to the rings whose formats include ephemerals.

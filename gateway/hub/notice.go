@@ -10,10 +10,10 @@ import (
 type Notice struct {
 	Kind   NoticeKind
 	Room   proto.Room
-	Head   history.Head // with Joined and Barred
-	Member string       // the kicked user, with Kicked
-	Why    string       // the moderator's reason, with Closed, Kicked and Barred
-	Err    error        // the reason, with Refused; with Lost only if another try would not help
+	Head   history.Head // set in Joined and Barred
+	Member string       // the id of the kicked user; set in Kicked
+	Why    string       // the moderator's reason; set in Closed, Kicked and Barred
+	Err    error        // the reason; set in Refused, and in Lost if another try would not help
 }
 
 // NoticeKind is the kind of a notice.
@@ -38,7 +38,7 @@ type notices struct{ list []notice }
 type notice struct {
 	Notice
 	id       loop.ID
-	audience uint32 // the audience that was joined, with Joined
+	audience uint32 // the audience that was joined; set in Joined
 }
 
 func (ns *notices) add(id loop.ID, n Notice) { ns.list = append(ns.list, notice{Notice: n, id: id}) }

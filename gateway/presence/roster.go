@@ -10,7 +10,7 @@ const indexFrom = 16
 // is not safe for concurrent use. Most rooms have few people, so a roster has an index only if
 // its list is long.
 type roster struct {
-	list  []proto.Member // with the number of their sessions on this gateway
+	list  []proto.Member // Sessions counts only the sessions on this gateway
 	index map[string]int // position in list, by id; nil if the list is short
 }
 

@@ -29,7 +29,7 @@ type request struct {
 	refused  int       // attempts that no instance accepted
 	silent   int       // attempts that nothing answered
 	due      time.Time // when to send it again or to give up
-	position int       // its index in the heap of timers; -1 = it is not in the heap
+	position int       // index of the request in the heap of timers; -1 = not in the heap
 }
 
 func newRequest(s Say, done func(proto.Reply)) *request {

@@ -61,7 +61,7 @@ type Query struct {
 	Epoch    string              // epoch of Since; "" = unknown
 	At       time.Time           // time of the record with the seq Since, as the reader received it; zero = unknown
 	Limit    int                 // the most records in the page; 0 = DefaultLimit; never more than MaxLimit
-	Bytes    int                 // the most payload bytes in the page, unless the first record has more; 0 = MaxPageBytes, which is the maximum
+	Bytes    int                 // the most payload bytes in the page; a longer first record is returned alone; 0 = MaxPageBytes, the maximum
 	Reach    uint64              // a seq that the room has reached; an answer that ends before it is outdated
 	own      bool                // for this package: keep the epochs of older records, and do not apply edits
 	limits   *proto.Restrictions // only with own: return stubs for deleted records

@@ -14,13 +14,13 @@ type Ring struct {
 	Log
 
 	members []Member
-	pos     int    // in the present pass: position of the next member to serve
-	to      uint64 // in the present pass: write the frames up to this offset
+	pos     int    // position of the member that the present pass serves next
+	to      uint64 // the present pass writes the frames up to this offset
 }
 
 // Member is a connection with a cursor. The cursor is always at the beginning of a frame.
 type Member struct {
-	Cursor uint64 // the connection has received all bytes before this offset; or Away
+	Cursor uint64 // offset of the first byte that the connection has not received, or Away
 	Slot   uint32 // slot of the connection
 }
 
