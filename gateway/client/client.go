@@ -1,5 +1,6 @@
 // Package client is a Go client for JSON sessions. The caller receives each event of a room exactly
-// once, and each message is stored exactly once, even if connections break or gateways restart.
+// once. Each message is stored exactly once. Both hold even if connections break or gateways
+// restart.
 //
 // [Dial] opens a session. [Client.Join] follows a room, and [Client.Next] returns its
 // events. [Client.Say] stores a message:
@@ -70,10 +71,10 @@ type Config struct {
 	Token func(ctx context.Context) (string, error)
 
 	// Ticket returns a new ticket of a user. The client uses it if Token is nil. It calls Ticket
-	// for its first connection, before the session ends, and after a server has refused the ticket
-	// or the resume string. Every other connection presents the resume string of the last hello.
-	// With Ticket, the field Resume has no effect. If Ticket fails or returns an expired ticket,
-	// the rules for Token hold.
+	// for its first connection and before the session ends. It also calls Ticket after a server has
+	// refused the ticket or the resume string. Every other connection presents the resume string of
+	// the last hello. With Ticket, the field Resume has no effect. If Ticket fails or returns an
+	// expired ticket, the rules for Token hold.
 	Ticket func(ctx context.Context) (string, error)
 
 	MinBackoff time.Duration // longest wait before the second try; 0 = 500 ms

@@ -60,8 +60,8 @@ func TestResetWhileConnectedBeginsAnotherEpoch(t *testing.T) {
 	wantEvents(t, c, 10, 1, 2, 3)
 }
 
-// If the connection breaks before the client has received a reset, the next join names the old
-// epoch again, and so gets the reset.
+// The connection breaks before the client has received a reset. Then the next join must name the
+// old epoch again, so that the client gets the reset.
 func TestLostResetIsAskedForAgain(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())

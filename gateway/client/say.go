@@ -34,8 +34,8 @@ type Ack struct {
 // server refuses one of them for a while.
 //
 // After a long interruption the server may have forgotten the key. The client then looks for the
-// message in the replay of the next connection, and sends it again only if the replay does not
-// contain it. If the replay has a gap, Say fails with [ErrUncertain].
+// message in the replay of the next connection. If the replay does not contain the message, the
+// client sends it again. If the replay has a gap, Say fails with [ErrUncertain].
 //
 // Say fails with a [*proto.Refusal] if the server does not accept the message. After any other
 // error, the message may be stored. To find out, say it again with the same key, as the same

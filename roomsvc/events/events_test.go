@@ -415,8 +415,7 @@ func TestDamagedEventIsPassedOver(t *testing.T) {
 }
 
 // The next post says how many events the stream dropped while the receiver was away. If the stream
-// is removed and made again, the events of the new stream are posted from the first one on, under
-// other ids.
+// is removed and made again, all events of the new stream are posted, under other ids.
 func TestDroppedEventsAreCounted(t *testing.T) {
 	srv := natstest.Start(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {

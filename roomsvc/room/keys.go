@@ -7,9 +7,9 @@ import (
 	"roomcast/proto"
 )
 
-// keys remembers the seq of each recent key of each sender, for a window of time and up to a number
-// of keys for each sender. It measures ages by Go's monotonic clock. So a jump of the wall clock
-// does not remove a key too early, and does not keep a key for ever.
+// keys remembers the seq of each recent key of each sender. A key is forgotten after a window of
+// time, or when its sender has given too many newer keys. It measures ages by Go's monotonic clock.
+// So a jump of the wall clock does not remove a key too early, and does not keep a key for ever.
 type keys struct {
 	born    time.Time // the time of the first call of clock; other times count from this time
 	senders map[string]*sender

@@ -62,8 +62,8 @@ func (t *term) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) 
 	if newest.Found {
 		r = room.Restore(&newest.Record, t.p.s.rules)
 	}
-	// Records after the newest one may be lost in two cases: the newest record is damaged, or it
-	// was stored before the point at which the log lost its end.
+	// Records after the newest record may be lost in two cases. The newest record is damaged, or it
+	// is from before a loss of the log's end.
 	truncated := newest.Damaged || newest.Record.Stream <= t.fence.Cut()
 	if truncated {
 		r.Renew()

@@ -74,8 +74,8 @@ type answer struct {
 	record *proto.Record // the record of the answered command, which must be committed too; nil = the command made no record
 	since  time.Time
 
-	// snapshot is written after the record of an act is committed, and before the answer is sent;
-	// nil = the command needs no snapshot.
+	// snapshot is the snapshot of an act. It is written between the commit of the act's record and
+	// the answer; nil = the command needs no snapshot.
 	snapshot *proto.Snapshot
 	room     proto.Room // the room of the snapshot
 	erase    []uint64   // seqs of records to erase after the snapshot is written
@@ -161,8 +161,9 @@ func (t *term) deliver(rec *proto.Record) {
 }
 
 // saved is called after the write of the snapshot for which the first pending answer waits. Without
-// an error, it sends that answer and the answers behind it. After an error, it ends the term: the
-// sender sends the act again, and the next term reads the act from the log and writes the snapshot.
+// an error, it sends that answer and the answers behind it. After an error, it ends the term. Then
+// the sender sends the act again, and the next term finds the act in the log and writes the
+// snapshot.
 func (t *term) saved(err error) {
 	if err != nil {
 		t.Failed(err)

@@ -72,8 +72,8 @@ func readSince(t *testing.T, nc *nats.Conn, room string, since uint64, epoch str
 	return page
 }
 
-// The NATS server comes back with fewer records than it had acknowledged. The test has three cases:
-// the room service kept running, it was restarted, or it died with the server and left a witness
+// The NATS server comes back with fewer records than it had acknowledged. The test has three cases.
+// The room service kept running, or it was restarted, or it died with the server and left a witness
 // file beside the log.
 func TestALogThatLostItsEndBeginsNewEpochs(t *testing.T) {
 	const all, log = "", "jetstream/$G/streams/" + proto.StreamName

@@ -85,11 +85,11 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 	return f, nil
 }
 
-// enter waits until a marker may be written. As long as the stream has stored no message that came
-// over this connection, the server may be cut off from its peers and still believe that it leads.
-// Such a server accepts markers, but cannot commit them. Later it must remove them, and nats-server
-// 2.15.2 removes only one or two uncommitted writes every two seconds. So enter admits only one
-// marker at a time until the stream has stored a message.
+// enter waits until a marker may be written. The server of a new connection may be cut off from its
+// peers and still believe that it leads. Such a server accepts markers, but cannot commit them.
+// Later it must remove them, and nats-server 2.15.2 removes only one or two uncommitted writes
+// every two seconds. So enter admits only one marker at a time, until the stream has stored a
+// message that came over this connection.
 func (l *commitConn) enter(ctx context.Context) (done func(), err error) {
 	if l.stored.Load() {
 		return func() {}, nil

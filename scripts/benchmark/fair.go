@@ -21,8 +21,8 @@ const (
 )
 
 // fair measures whether a busy room of 10,000 members delays others: the messages of small rooms,
-// and the pongs to idle members. The 10,000 members run in another process on the core of the load,
-// with lower priority, so that their reads do not delay the measured members.
+// and the pongs to idle members. The 10,000 members run in another process on the core of the load.
+// That process has a lower priority, so that its reads do not delay the measured members.
 func fair(b *bench) error {
 	n := 10_000
 	if b.quick {

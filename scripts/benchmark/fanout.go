@@ -105,9 +105,9 @@ func newVersus() (rows table) {
 	return rows
 }
 
-// versus lets the members join every system, measures, and adds a row for each system. To compare
-// the systems, it also divides the result of each system by the result of the first system, the
-// reference, in each round.
+// versus lets the members join every system, measures, and adds a row for each system. The first
+// system is the reference. In each round, versus also divides the result of each system by the
+// result of the reference.
 func (b *bench) versus(rows *table, name string, systems []*system, first []int, members, rooms, perRoom int, interval time.Duration) error {
 	for _, s := range systems {
 		if err := s.join(members, rooms, perRoom, messageSize); err != nil {

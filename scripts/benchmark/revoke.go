@@ -21,8 +21,8 @@ import (
 
 const benchSecret, benchToken = "the-secret-of-the-benchmark-0123", "the-api-token-of-the-benchmark"
 
-// revoke measures how long a revocation or a ban takes: from the request until the last session of
-// the person is closed, on three gateways under load.
+// revoke measures how long a revocation or a ban takes, on three gateways under load. The time ends
+// when the last session of the person is closed.
 func revoke(b *bench) error {
 	trials, members := 100, 1500
 	if b.quick {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// board collects the frames that the client sends and the objects that it passes to its
-// application, until a step of the scenario takes them. It is safe for concurrent use.
+// board collects the frames that the client sends, and the objects that the client passes to its
+// application. A step of the scenario then takes them. It is safe for concurrent use.
 type board struct {
 	mu         sync.Mutex
 	current    *link         // the link whose frames are collected; nil = none

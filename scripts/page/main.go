@@ -1,8 +1,8 @@
 //go:build linux
 
-// Command page measures the chat page in Chromium, and prints a Markdown table: the time until the
-// page is connected on a slow network and a slow machine, the size of its downloads, its memory,
-// and its CPU time while messages arrive.
+// Command page measures the chat page in Chromium, and prints a Markdown table. On a slow network
+// and a slow machine, it measures the time until the page is connected, and the size of the
+// downloads. It also measures the memory of the page, and its CPU time while messages arrive.
 //
 //	go run ./scripts/page -gateway PROGRAM
 package main

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// These tests do what a newcomer does: install each client in an empty folder, with the commands of
-// proto/docs/client.md, and run a program of the documents against a gateway.
+// These tests act like a newcomer. They install each client in an empty folder, with the commands
+// of proto/docs/client.md. Then they run a program of the documents with a gateway.
 
 // documented returns the code block of a document that is in the given language and contains part.
 func documented(t *testing.T, path, language, part string) string {

@@ -14,8 +14,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// walk is one run of smoke: the addresses of the two gateways, and a random text in the names of
-// its rooms, so that each run uses other rooms.
+// walk is one run of smoke. It has the addresses of the two gateways. It also has a random text for
+// the names of rooms, so that each run uses other rooms.
 type walk struct {
 	one, two string
 	mark     string

@@ -6,10 +6,11 @@
 //
 //	go run ./scripts/torture -for 60s -mode single
 //
-// Modes: embedded (one gateway with everything in it), single (one NATS server, two
-// roomsvc, two gateways), cluster (three NATS servers with three replicas, two roomsvc,
-// three gateways). As root it works in network and mount namespaces of its own, where it
-// can cut networks and fill disks. Otherwise these faults are off, and -faults refuses them.
+// There are three modes. In embedded, one gateway contains the whole system. In single, there are
+// one NATS server, two roomsvc and two gateways. In cluster, there are three NATS servers with
+// three replicas, two roomsvc and three gateways. As root, torture works in network and mount
+// namespaces of its own, where it can cut networks and fill disks. Otherwise these faults are off,
+// and -faults refuses them.
 //
 // The exit status is 0 if every promise was kept and the run had enough messages to prove it.
 // Otherwise it is 1, and torture keeps the history and the logs of the processes.

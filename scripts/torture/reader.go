@@ -105,8 +105,8 @@ func (t *truth) readStream(ctx context.Context, servers []string) error {
 
 // readRecords returns the records that one server has, up to newest. It also returns the stream
 // sequence of the last returned record. It stops after idleTime without a record. There are two
-// reasons to stop early: a replica may be behind, and a server counts a damaged record as pending
-// although it never sends that record.
+// reasons to stop early. A replica may be behind. And a server never sends a damaged record, but
+// counts it as pending.
 func readRecords(ctx context.Context, js jetstream.JetStream, newest uint64) (records [][]byte, last uint64, err error) {
 	consumer, err := js.OrderedConsumer(ctx, proto.StreamName, jetstream.OrderedConsumerConfig{FilterSubjects: []string{proto.SubjectAnyLog}})
 	if err != nil {

@@ -75,9 +75,10 @@ func (r *run) sayToClosing(ctx, life context.Context, i int) {
 	}
 }
 
-// sayRarely sends a message to four quiet rooms when a fault begins, and to one quiet room after 5
-// s without a new fault. In other rooms, the next message shows a gateway that it has missed a
-// message. In a quiet room, no next message comes soon.
+// sayRarely sends messages to quiet rooms. When a fault begins, it sends a message to four of them.
+// After 5 s without a new fault, it sends a message to one of them. In other rooms, the next
+// message shows a gateway that it has missed a message. In a quiet room, no next message comes
+// soon.
 func (r *run) sayRarely(ctx, life context.Context) {
 	a := r.api()
 	random := r.random(history.Sum("whisper"))

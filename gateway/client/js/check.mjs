@@ -1,6 +1,6 @@
 // Checks the npm package as a newcomer uses it: node check.mjs. It packs the package, installs it
-// in an empty folder, loads it as an ES module and as CommonJS, and compiles with tsc --strict
-// every example in the documents and the programs in testdata.
+// in an empty folder, and loads it as an ES module and as CommonJS. Then it compiles every example
+// in the documents and the programs in testdata with tsc --strict.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";

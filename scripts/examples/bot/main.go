@@ -98,8 +98,8 @@ func run(ctx context.Context, url, name, file string) error {
 	}
 }
 
-// answer answers a question. The number is not random but depends on the time of the question,
-// because an answer that is sent again with the same key must have the same text.
+// answer answers a question. The number is not random: it depends on the time of the question. So
+// an answer that is sent again with the same key has the same text.
 func answer(ctx context.Context, c *client.Client, e *proto.Event) error {
 	if string(e.Content.Body) != "!roll" {
 		return nil

@@ -95,8 +95,8 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 		case m.reset > 0 && e.Epoch == m.epoch && !m.due && !c.losses.between(since, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
 			r.add(Epoch, "%s receives a second reset of %s to epoch %s", e.Client, e.Room, e.Epoch)
 		case e.Epoch == "" && l.epoch() != "" && l.begins[l.epoch()] > 1 && !c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
-			// A reset need not name an epoch if the room has lost all its records, because it has
-			// no epoch until it stores the next event.
+			// A room that has lost all its records has no epoch until it stores the next event. So
+			// its reset need not name an epoch.
 			r.add(Epoch, "%s receives a reset of %s without its epoch", e.Client, e.Room)
 		}
 		m.have, m.began, m.replay, m.due, m.fresh = 0, true, true, false, false

@@ -159,10 +159,10 @@ func (s Shape) Loss(k Kind) history.Loss {
 	return ""
 }
 
-// Select parses the comma-separated list only and returns its choices. An item is a kind, such as
-// "kill", a kind and a role, such as "kill nats", or a kind and a process, such as "kill nats2".
-// The list "all" means every possible choice. The lists "" and "usual" mean the choices of a run
-// without -faults. Select returns an error for an item that matches no possible choice.
+// Select parses the comma-separated list only and returns its choices. An item is a kind ("kill"),
+// a kind and a role ("kill nats"), or a kind and a process ("kill nats2"). The list "all" means
+// every possible choice. The lists "" and "usual" mean the choices of a run without -faults. Select
+// returns an error for an item that matches no possible choice.
 func (s Shape) Select(only string) ([]Choice, error) {
 	var all []Choice
 	for _, r := range []Role{Gateway, Service, NATS, Client} {

@@ -16,7 +16,7 @@ import (
 	"roomcast/scripts/torture/fault"
 )
 
-// A Go program reads the clock without the C library and without a system call, so nothing outside
+// A Go program reads the clock without the C library and without a system call. So nothing outside
 // the program can change the time that it reads. Therefore the rig builds its programs with a
 // changed package time, which adds a number of seconds to the wall clock. The number is read from a
 // file. The monotonic clock stays right, as it does when an administrator sets the clock.

@@ -247,7 +247,7 @@ func copyLog(to, from string) error {
 // flip stops or kills the process, changes one bit of its log, and starts it again. After the
 // duration of the step it kills the process and removes the index, so that the server reads the
 // whole log at the next start. With an intact index, the server might read the damaged block much
-// later, when the check no longer attributes the loss to this fault.
+// later. Then the check would no longer attribute the loss to this fault.
 func (p *Process) flip(ctx context.Context, s fault.Step) error {
 	if err := p.flipBit(s.Pick); err != nil {
 		return err

@@ -38,8 +38,9 @@ def connect(
         for each connection and before the token expires. If the server has twice called a token
         expired, and the function returns the same token again, the client ends.
     ticket: a ticket of a user, or a coroutine function that returns a new one. The client calls it
-        for its first connection, before the session ends, and after the server has refused the
-        ticket or the resume string. Every other connection presents the session's resume string.
+        for its first connection and before the session ends. It also calls it after the server has
+        refused the ticket or the resume string. Every other connection presents the session's
+        resume string.
     name: the name of a guest, which others see.
     resume: the property resume of an earlier client; it gives this client the same sender. With a
         ticket it is ignored.
@@ -187,7 +188,7 @@ class Room(AsyncIterator[Item]):
     events are read from the log later.
 
     The iteration ends with Refused when the server ends the membership, for example because the
-    room is closed, and with Closed when the client has ended. After leave the iteration ends
+    room is closed. It ends with Closed when the client has ended. After leave the iteration ends
     without an error.
     """
 

@@ -1,7 +1,8 @@
 """The rules of a session, without I/O: rooms, commands that wait for answers, and items.
 
-State belongs to one event loop. link.py sends the frames that State.due returns, passes each
-received frame to State.receive, and calls attach when a session begins and detach when it ends.
+State belongs to one event loop. link.py sends the frames that State.due returns, and passes each
+received frame to State.receive. It calls attach when a session begins, and detach when the session
+ends.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Membership:
 
     The queue holds at most `buffer` items. When it is full, signals, joins and leaves are dropped
     and counted. Events are dropped too. When the application has emptied the queue, the client
-    joins the room again and gets the events after the last one that was in the queue.
+    joins the room again. Then it gets the dropped events from the log.
     """
 
     def __init__(self, name: str, start: Frame, buffer: int) -> None:
