@@ -46,7 +46,8 @@ const (
 	hole                  // an earlier event is missing: join again
 )
 
-// judge compares the seq of an event with that of the last event that was queued for [Client.Next].
+// judge compares an event's seq with have, the seq of the last event that was queued for
+// [Client.Next].
 func (r *room) judge(seq uint64) verdict {
 	switch {
 	case !r.began || seq == r.have+1:

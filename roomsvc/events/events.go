@@ -134,8 +134,8 @@ func (e *Events) connect(ctx context.Context) (err error) {
 	return nil
 }
 
-// leftBehind reports whether the stream exists although events are off now. Such a stream still
-// copies the log, so deleted messages must be erased from it too.
+// leftBehind is called when events are off. It reports whether the stream still exists. Such a
+// stream still copies the log, so deleted messages must be erased from it too.
 func (e *Events) leftBehind(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -127,7 +127,7 @@ func (m *members) alone(id string) bool {
 }
 
 // chosen reports whether id should own partition p. By rendezvous hashing, the owner is the
-// instance with the highest weight among those that are alive and not leaving.
+// instance with the highest weight. Dead and leaving instances do not count.
 func (m *members) chosen(p int, id string) bool {
 	mine := weight(p, id)
 	for _, k := range m.seen {

@@ -144,8 +144,8 @@ func (r *Room) Restrict(limits *proto.Restrictions) { r.limits = limits }
 // Slow returns the shortest time between two messages of a member; 0 = there is no limit.
 func (r *Room) Slow() time.Duration { return r.limits.Interval() }
 
-// Renew makes the next record begin a new epoch, because the room's log has lost its end.
-// The seqs continue after those of the remaining records.
+// Renew makes the next record begin a new epoch, because the room's log has lost its end. The seqs
+// continue after the seq of the last remaining record.
 func (r *Room) Renew() { r.renew = r.seq > 0 }
 
 // Renewing reports whether the next record begins a new epoch. Until that record is stored, only

@@ -80,8 +80,8 @@ func text(key, body string) proto.Request {
 }
 
 // The gateway in this process receives each record before the sender receives its answer. It
-// receives records in the order of the log, including those of NATS clients. NATS clients receive
-// all records too.
+// receives the records of all senders, also of NATS clients, in the order of the log. NATS clients
+// receive all records too.
 func TestLocalGatewayReceivesEachRecordBeforeItsAnswer(t *testing.T) {
 	srv := startNATS(t, true)
 	s, w := startLocal(t, srv)

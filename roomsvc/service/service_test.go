@@ -15,8 +15,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// startNATS runs a NATS server. If mapped is true, its account maps the subject of each room to
-// that of the room's partition.
+// startNATS runs a NATS server. If mapped is true, its account maps the subject of each room to the
+// subject of the room's partition.
 func startNATS(t testing.TB, mapped bool, change ...func(*server.Options)) *natstest.Server {
 	t.Helper()
 	s := natstest.Start(t, change...)
@@ -138,7 +138,7 @@ func TestMessageIsStoredAndFannedOut(t *testing.T) {
 	}
 }
 
-// at makes a server listen at addr, where another one listened before.
+// at makes a server listen at addr, where another server listened before.
 func at(t testing.TB, addr string) func(*server.Options) {
 	t.Helper()
 	_, port, err := net.SplitHostPort(addr)

@@ -45,8 +45,8 @@ func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // The log keeps fewer records of a room than a partition may have in flight (records sent to the
-// stream without an ack). After the loss of the commit connection, the owner must still recognise
-// resent messages of those in flight.
+// stream without an ack). After the loss of the commit connection, senders resend the messages in
+// flight. The owner must recognise them.
 func TestShortHistoryRecognisesMessagesInFlight(t *testing.T) {
 	srv := startNATS(t, true)
 	var way deafDialer

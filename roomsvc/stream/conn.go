@@ -17,7 +17,7 @@ import (
 )
 
 // commitConn is one connection to a NATS server. It also has the fences that were taken over this
-// connection. Its goroutine commits the records of those fences; see batch.go.
+// connection. Its goroutine commits the records of these fences; see batch.go.
 type commitConn struct {
 	// static
 	c       *Committer

@@ -63,7 +63,7 @@ func (l *commitConn) marker(ctx context.Context, p int) (Marker, error) {
 }
 
 // Fence takes the partition for owner. It writes a marker. The parameter after is the newest marker
-// that the caller knows. If a newer one exists, Fence fails with [ErrLost]. After a success, no
+// that the caller knows. If a newer marker exists, Fence fails with [ErrLost]. After a success, no
 // record of an older fence can reach the log any more.
 func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string, sink Sink) (*Fence, error) {
 	l, err := c.open()
@@ -138,8 +138,8 @@ func (l *commitConn) take(ctx context.Context, p int, after Marker, owner string
 }
 
 // attemptFailed is called when a read or write of a marker, begun at the given time, has failed.
-// The server may be cut off from its peers, or have no JetStream. While there are no records to
-// commit, nothing else shows this. So attemptFailed breaks the connection after two failed attempts
+// The server may be cut off from its peers, or have no JetStream. An instance that commits no
+// records notices this only here. So attemptFailed breaks the connection after two failed attempts
 // in a row.
 func (l *commitConn) attemptFailed(begun time.Time, err error) {
 	if !away(err) {

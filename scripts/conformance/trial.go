@@ -109,7 +109,7 @@ func (t *trial) play() error {
 		return fmt.Errorf("join: %w", err)
 	}
 	stop := make(chan struct{})
-	said := make([]int, trialSenders+1) // number of messages by sender; the last element is that of the client
+	said := make([]int, trialSenders+1) // number of messages by sender; the last element is for the tested client
 	errs := make([]error, trialSenders+1)
 	var speaking sync.WaitGroup
 	for i := range trialSenders {

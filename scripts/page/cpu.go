@@ -51,8 +51,8 @@ func (m *measurement) cost(what, limit, profile, room string, rate int) error {
 	return nil
 }
 
-// used is CPU time that a browser has used: that of the process of the page, and that of all its
-// processes.
+// used is the CPU time of a browser: first of the process with the page, and then of all processes
+// of the browser.
 type used struct{ page, all time.Duration }
 
 const tick = time.Second / 100 // the unit of CPU times in /proc (USER_HZ)

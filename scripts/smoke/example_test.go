@@ -235,7 +235,7 @@ func (a *application) connects(query, cookie string) string {
 	return string(frame)
 }
 
-// members waits until the people in the lobby are exactly those with the given ids.
+// members waits until exactly the people with the given ids are in the lobby.
 func (a *application) members(want ...string) {
 	a.t.Helper()
 	var body string

@@ -51,8 +51,8 @@ func roomPath(room proto.Room, what string) string {
 	return "/api/rooms/" + url.PathEscape(room.String()) + "/" + what
 }
 
-// browse reads pages of history until ctx ends, both backwards and forwards. The browser with i = 0
-// uses HTTP, the one with i = 1 uses sessions.
+// browse reads pages of history until ctx ends, both backwards and forwards. With i = 0, it uses
+// HTTP. With i = 1, it uses sessions.
 func (r *run) browse(ctx context.Context, i int) {
 	name := fmt.Sprintf("browser%d", i)
 	a := r.api()

@@ -163,7 +163,7 @@ func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
 		case f.OK != nil:
 			p.run.answered(e, p.room, f.OK.Seq, f.OK.Duplicate, nil)
 		case temporary[f.Error.Code]:
-			// The gateway also refused the messages behind this one. All of them are sent again
+			// The gateway also refused the messages after this message. All of them are sent again
 			// before new messages.
 			again, wait = append(again, e), max(wait, time.Duration(f.Error.RetryMS)*time.Millisecond)
 		default:

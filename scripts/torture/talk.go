@@ -115,9 +115,9 @@ func (r *run) sayLast(ctx, life context.Context) {
 // text returns the body of a request that sends the message with the given key.
 func text(key string) map[string]string { return map[string]string{"text": history.Text(key, 50)} }
 
-// post sends a message until it has an answer, and reports whether it was acknowledged. The
-// history of the run names the message by key. The parameter idempotency is the key that is sent to
-// the server; if it is "", none is sent.
+// post sends a message until it has an answer, and reports whether it was acknowledged. The history
+// of the run names the message by key. The parameter idempotency is the key that is sent to the
+// server; if it is "", no key is sent.
 func (r *run) post(ctx context.Context, a *api, who string, room proto.Room, key, idempotency string) bool {
 	e := history.Entry{Op: history.Invoke, Client: who, Room: room.String(), Key: key, Body: history.Sum(text(key)["text"])}
 	r.history.Add(e)

@@ -238,7 +238,7 @@ export class EventsSocket {
 
   #joined(room, place, { ok }) {
     const last = /^last=(\d+)/.exec(place.from)?.[1];
-    if (!place.id && last) place.id = `${ok.epoch}-${Math.max(0, ok.seq - last)}`; // asking for the last N again could skip events
+    if (!place.id && last) place.id = `${ok.epoch}-${Math.max(0, ok.seq - last)}`; // asking for the last N events again could skip some events
     place.head = ok.seq;
     for (const id of this.#answered(room)) this.#tell({ id, ok });
     if ([...this.#rooms.values()].some((other) => other.in !== place.in)) this.#change();

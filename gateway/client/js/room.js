@@ -129,7 +129,7 @@ export class Connection extends Emitter {
       if (this.#misses > 1) ({ EventsSocket: Events } = await import("./events.js").catch(() => ({})));
       if (turn !== this.#turn) return; // closed or restarted meanwhile
       const url = new URL(this.#url);
-      if (this.name || this.you?.name) url.searchParams.set("name", this.name); // an empty name removes that of an earlier session
+      if (this.name || this.you?.name) url.searchParams.set("name", this.name); // an empty name removes the name of an earlier session
       token = token && given;
       if (given && !token) url.searchParams.set("ticket", given);
       // Servers log URLs. So the resume string is offered as a subprotocol, which the server never chooses, and a token is sent in the first frame.

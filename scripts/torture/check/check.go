@@ -1,7 +1,7 @@
 // Package check checks whether a history of a torture run keeps the promises of Roomcast. It reads
 // entries and returns a report. It does no other I/O, and does not depend on how the run was made.
 //
-// The method is that of the log checkers of Jepsen and Maelstrom. The check compares three things:
+// The check works like the log checkers of Jepsen and Maelstrom. The check compares three things:
 // the commands and their answers, the events that every member received, and the log that a new
 // reader found afterwards. It reads the history twice. The first time it uses only the log, which
 // is at the end. The second time it checks all entries. So its memory grows with the number of
@@ -25,11 +25,11 @@ type Rule string
 // The rules.
 const (
 	Lost       Rule = "lost"             // an acknowledged message is not in the log
-	Reorder    Rule = "reorder"          // a member received events in another order than that of the log
+	Reorder    Rule = "reorder"          // a member received events in an order that differs from the order of the log
 	Skip       Rule = "skip"             // a member did not receive an event, and no gap announced that
 	FIFO       Rule = "fifo"             // one sender's messages are not in the order in which they were said
 	Duplicate  Rule = "duplicate"        // a message is stored twice, or a client received it twice
-	Epoch      Rule = "epoch"            // a new epoch was announced although nothing was lost, or was not announced after a loss
+	Epoch      Rule = "epoch"            // no new epoch was announced after a loss, or a new epoch was announced without a loss
 	Presence   Rule = "presence"         // a client received a wrong number of members
 	Phantom    Rule = "phantom"          // a stored or received event was never sent, was refused, or was changed
 	BadResume  Rule = "bad resume"       // the events after a join do not begin where the client asked

@@ -237,7 +237,8 @@ func TestReopeningWithoutAnAnswerMayComeLater(t *testing.T) {
 	}
 }
 
-// A message whose last try was refused counts as answered, although an earlier try has no answer.
+// An earlier try of a message has no answer, and the last try was refused. Such a message counts as
+// answered.
 func TestRefusalOfALaterTryIsAnAnswer(t *testing.T) {
 	h := cleanRun()
 	i := find(h, 0, op(history.Heal, ""))

@@ -55,7 +55,7 @@ type Step struct {
 	For    time.Duration
 	Kind   Kind
 	Role   Role
-	Target int    // number of the process among those of the role, from 0
+	Target int    // number of the process among the processes of the role, from 0
 	Pick   uint64 // a random number for further choices
 }
 
