@@ -30,8 +30,8 @@ const (
 // absentMark is the value of [HeaderAbsent].
 const absentMark = "1"
 
-// EscapeHeader returns text in a form for a NATS header. It replaces each byte that is not one
-// of A-Za-z0-9_.:@- by %XX, in upper case.
+// EscapeHeader returns text in a form for a NATS header. It replaces each byte that is not one of
+// A-Za-z0-9_.:@- by %XX, in upper case. For example, "Ann B" becomes "Ann%20B".
 func EscapeHeader(text string) string {
 	for i := 0; i < len(text); i++ {
 		if !plainInHeader(text[i]) {

@@ -53,7 +53,8 @@ func ReservedID(id string) bool {
 }
 
 // EscapeID returns an id in a form that the name of a room may contain. It replaces each byte of =
-// and *, and of each character that a room name must not contain, by =XX in upper case.
+// and *, and of each character that a room name must not contain, by =XX in upper case. For
+// example, auth0|5f becomes auth0=7C5f.
 func EscapeID(id string) string {
 	const digits = "0123456789ABCDEF"
 	plain := func(r rune) bool { return r == '.' || r != '=' && inRoomName(r) }

@@ -16,7 +16,8 @@ const HeaderRecord = "Rc"
 const SchemaVersion = 2
 
 // PageSize is the number of records on a page. Records with the same (seq-1)/PageSize are on the
-// same page. Each record contains a pointer to its page and a pointer to the previous page.
+// same page. For example, record 70 is on the page of the records 65 to 128. Each record contains a
+// pointer to its page and a pointer to the previous page.
 const PageSize = 64
 
 // State is the state of a room after a record. Each record contains it. So a new owner of the

@@ -51,7 +51,8 @@ func (g *Grant) Within(limit *Grant) *Grant {
 }
 
 // Of returns the rights that a holder with the given id has in the room. If several patterns match,
-// only the longest counts. A pattern without * or {id} counts as longer than all other patterns.
+// only the longest counts. For example, * and team-* match team-1, and only team-* counts. A
+// pattern without * or {id} counts as longer than all other patterns.
 func (g *Grant) Of(room proto.Room, id string) proto.Rights {
 	rights := g.own(room, id)
 	if g.limit != nil {
