@@ -25,9 +25,9 @@ type Snapshot struct {
 	other map[string]json.RawMessage
 }
 
-// Behind reports whether the snapshot includes an act that is newer than r, a record of the
-// room.
-func (s *Snapshot) Behind(r *Record) bool {
+// NewerThan reports whether the snapshot includes an act that is newer than r. The record r belongs
+// to the same room.
+func (s *Snapshot) NewerThan(r *Record) bool {
 	if s.Epoch == r.State.Epoch {
 		return s.Seq > r.Seq
 	}

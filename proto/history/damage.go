@@ -21,7 +21,7 @@ func (l *Log) lastIntact(ctx context.Context, room proto.Room) (proto.Record, bo
 	if err != nil {
 		return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
 	}
-	if known && (s.At.IsZero() || s.Behind(&r)) {
+	if known && (s.At.IsZero() || s.NewerThan(&r)) {
 		r.State.Closed = s.Closed
 	}
 	return r, true, nil

@@ -123,7 +123,7 @@ func (t *term) recall(ctx context.Context, fence *stream.StateFence, r *room.Roo
 	if found {
 		fence.Sweep(to)
 	}
-	if found && (!newest.Found || snapshot.Behind(&newest.Record)) {
+	if found && (!newest.Found || snapshot.NewerThan(&newest.Record)) {
 		r.Recall(&snapshot)
 		return nil
 	}
