@@ -79,7 +79,7 @@ type Config struct {
 
 	MinBackoff time.Duration // longest wait before the second try; 0 = 500 ms
 	MaxBackoff time.Duration // the longest wait doubles with each failure up to this; 0 = 20 s
-	Quiet      time.Duration // after this silence of the server the client pings, and after as much again it disconnects; 0 = 15 s
+	Quiet      time.Duration // the client pings after this silence of the server, and disconnects after twice this silence; 0 = 15 s
 	Patience   time.Duration // how long the client waits for the answer to a command before it disconnects; 0 = 15 s
 	Buffer     int           // how many notices may wait for Next; 0 = 4096. [Stats] counts what a full buffer drops
 

@@ -65,7 +65,8 @@ func TestTwoBrowsersExchangeMessages(t *testing.T) {
 	}
 }
 
-// The path comes from --path-prefix, or from a proxy that removes it and pools its connections.
+// The path comes from --path-prefix, or from a proxy that removes the path and pools its
+// connections.
 func TestPageWorksBelowAPath(t *testing.T) {
 	t.Parallel()
 	told, plain := startGateway(t, "--path-prefix", "/chat"), startGateway(t)
@@ -192,7 +193,8 @@ func TestTabsOfOneBrowserHaveTheirOwnIdentities(t *testing.T) {
 	}
 }
 
-// The first tab has the browser's identity. After it has ended, a new tab has the same identity.
+// The first tab has the browser's identity. After the first tab is closed, a new tab has this
+// identity.
 func TestIdentityOfTheBrowserOutlivesItsTab(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)

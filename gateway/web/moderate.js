@@ -26,7 +26,7 @@ class Menu {
       Object.assign(item, { role: "menuitem", tabIndex: -1, onclick: () => { this.#list.hidePopover(); act(); } });
       return item;
     }));
-    button.closest("main, aside").append(this.#list); // screen readers expect content in a landmark, and this one is not inert
+    button.closest("main, aside").append(this.#list); // screen readers expect content in a landmark, and the landmark of the button is not inert
     this.#list.showPopover();
     this.#button = button;
     button.ariaExpanded = "true";

@@ -18,8 +18,8 @@ import (
 
 // leases is the bucket ROOMSVC. It has one key for each instance, and the instance writes its key
 // again several times during a lease. An instance counts as dead if its key does not change for the
-// length of the lease. Each reader measures that time by its own clock, from when it saw the last
-// change. So nobody compares two clocks, and the server need not delete keys.
+// length of the lease. Each reader measures that time by its own clock, and begins when it sees a
+// change of the key. So nobody compares two clocks, and the server need not delete keys.
 //
 // An instance reads the bucket periodically. It does not use a watch (a NATS subscription to the
 // changes), because a watch may end in an outage without an error.

@@ -130,7 +130,7 @@ func (r *Room) wait(c *Command, now time.Time) time.Duration {
 	return max(0, every-(r.keys.clock(now)-last))
 }
 
-// spoken maps each sender to the time of the last message, since keys.born. It has entries only
+// spoken maps each sender to the time of its last message, since keys.born. It has entries only
 // while the room is slow.
 type spoken map[string]time.Duration
 

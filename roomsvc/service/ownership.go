@@ -32,7 +32,7 @@ func (ps partitions) Prepare(number int, before owner.Before) (stream.Sink, erro
 	t := newTerm(p)
 	err := p.subscribe(t)
 	if err == nil {
-		// The intake still ignores the messages that arrive before the barrier. They are for the
+		// The intake still ignores the messages that arrive until barrier returns. They are for the
 		// old owner, or they are too old. For example, an instance that was paused receives all
 		// missed messages at once, but their senders have given up.
 		err = ps.s.barrier()

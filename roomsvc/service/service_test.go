@@ -100,7 +100,7 @@ func askUntil(t testing.TB, nc *nats.Conn, msg *nats.Msg, wanted func(proto.Repl
 	return r
 }
 
-// final reports whether the answer does not ask the sender to try again.
+// final reports whether an answer is final. Other answers ask the sender to try again.
 func final(r proto.Reply) bool { return r.Refusal == nil || !r.Refusal.Temporary() }
 
 func TestMessageIsStoredAndFannedOut(t *testing.T) {

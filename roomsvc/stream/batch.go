@@ -36,7 +36,7 @@ const (
 
 // run commits the waiting records of all partitions together, again and again, until the connection
 // breaks. It waits for the result of one commit before it sends the next, for two reasons. A
-// replicated stream refuses a message while another one under the same fence is being stored (error
+// replicated stream refuses a message while it stores another message under the same fence (error
 // 10164). And if the server refuses a record, the stream must not contain a later record of the
 // same room.
 //

@@ -29,8 +29,8 @@ func (c *Committer) attempt() time.Duration {
 	return max(200*time.Millisecond, c.cfg.Deadline/attempts)
 }
 
-// Marker reads a partition's newest marker. The result may be outdated; then a Fence call with it
-// fails.
+// Marker reads a partition's newest marker. If the result is outdated, a call of Fence with this
+// result fails.
 func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
 	l, err := c.open()
 	if err != nil {
