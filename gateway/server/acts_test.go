@@ -87,7 +87,8 @@ func TestActsOverHTTP(t *testing.T) {
 	}
 }
 
-// A kick that is sent again with its key has the first answer, although the member is gone by then.
+// A kick is sent twice with the same key. The second answer equals the first, although the member
+// has left the room by then.
 func TestAKickIsAnsweredAgainUnderItsKey(t *testing.T) {
 	base := servertest.Serve(t, "--api-token-file", servertest.File(t, "the-operators-token"))
 	bob := servertest.Join(t, base, "room/lobby/", "roomcast.v1")

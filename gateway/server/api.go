@@ -25,8 +25,8 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// apiPatience is how long a request waits for the room's owner before it is refused as
-// unavailable. In this time, another owner can take over after a crash.
+// apiPatience is how long a request waits for the room's owner. Then the gateway refuses it as
+// unavailable. The time is long enough for another owner to take over after a crash.
 const apiPatience = 8 * time.Second
 
 // api is the HTTP API. It offers the commands of a JSON session as HTTP requests. It is safe for
@@ -64,7 +64,7 @@ func (a *api) register(mux *http.ServeMux) {
 // answer is the JSON body of a response with status 200.
 type answer []byte
 
-// withIdentity wraps a handler. It refuses callers that have not said who they are.
+// withIdentity wraps a handler. It refuses callers that have sent no credential.
 func withIdentity(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
 	return func(r *http.Request, by *caller) (answer, error) {
 		if by.lacks != nil {
@@ -117,7 +117,7 @@ func (a *api) bounded(w http.ResponseWriter, r *http.Request, by *caller, serve 
 	return serve(r, by)
 }
 
-// begin returns the caller of a request. It returns an error if the request is refused.
+// begin returns the caller of a request, or an error if the caller may not send the request now.
 func (a *api) begin(w http.ResponseWriter, r *http.Request) (caller, error) {
 	nameOrigin(w, r, a.auth)
 	by, err := a.guard.check(r)
@@ -129,9 +129,9 @@ func (a *api) begin(w http.ResponseWriter, r *http.Request) (caller, error) {
 	return by, err
 }
 
-// rateName returns the name under which the rate of a caller's requests is counted. This is the
-// caller's id. For a guest it is the guest's address. If many guests share the address of an
-// untrusted proxy, each counts under its id.
+// rateName returns the name under which the requests of a caller are counted. For a user this is
+// the id, for a guest the address. But if a guest's address is that of an untrusted proxy, many
+// guests may share it. Then this guest is counted by its id.
 func rateName(r *http.Request, by *caller) string {
 	if address := addressOf(r); by.guest && (by.lacks != nil || auth.Counts(address, sharesAddress(r))) {
 		return "from " + limit.Group(address).String()
@@ -208,7 +208,8 @@ func (a *api) say(r *http.Request, by *caller) (answer, error) {
 	return reply.AppendJSON(nil), err
 }
 
-// sayOf returns what the command in the body of a request sends to a room, without its key.
+// sayOf converts the command in the body of a request to a message or act for the room. It leaves
+// the key empty.
 func (a *api) sayOf(r *http.Request, by *caller, room proto.Room, cmd *proto.Command) (s publish.Say, err error) {
 	if !cmd.Room.IsZero() && cmd.Room != room {
 		return s, proto.Refuse(proto.BadRequest, "the body and the path name different rooms; leave room out of the body")
@@ -262,7 +263,7 @@ func (a *api) moderate(r *http.Request, by *caller) (answer, error) {
 	return reply.AppendJSON(nil), nil
 }
 
-// act carries out an act in a room. It sets did to the description of the act for the audit log.
+// act carries out an act in a room. For the audit log, it stores a description of the act in did.
 func (a *api) act(r *http.Request, by *caller, room proto.Room, act proto.Act, did *daemon.Act) (none proto.Reply, err error) {
 	if err := by.may(room, act.Permits(by.rights(room))); err != nil {
 		return none, err
@@ -312,8 +313,7 @@ func (a *api) ask(ctx context.Context, s publish.Say) (none proto.Reply, err err
 	return reply, nil
 }
 
-// await calls start. Then it waits until the callback that it passed to start is called, or
-// until ctx ends.
+// await calls start with a callback named done. Then it waits until done is called or ctx ends.
 func await[T any](ctx context.Context, start func(done func(T, error))) (T, error) {
 	type result struct {
 		value T
@@ -386,8 +386,8 @@ func roomOf(r *http.Request, by *caller, right proto.Right) (proto.Room, error) 
 	return room, by.may(room, right)
 }
 
-// senderOf returns the sender of a request. If the caller may act for others, the sender is the
-// id in from= with the name in name=. Otherwise it is the caller.
+// senderOf returns the sender of a request. Usually this is the caller. A caller that may act for
+// others can name another sender, with its id in from= and its name in name=.
 func senderOf(r *http.Request, by *caller) (proto.Identity, error) {
 	q := r.URL.Query()
 	who := by.who
@@ -472,7 +472,7 @@ func readBody(r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// appendJSON appends v as JSON. The type of v must be one that json.Marshal can always encode.
+// appendJSON appends v as JSON. It must be possible to encode every value of v's type.
 func appendJSON(b []byte, v any) []byte {
 	j, err := json.Marshal(v)
 	if err != nil {

@@ -87,8 +87,8 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 	servertest.Hear(t, member, " hi")
 	servertest.Hear(t, member, ` {"n":1}`)
 	servertest.Hear(t, member, " beep")
-	// The member may receive messages from after the reopening, before the gateway has told it
-	// of the close.
+	// After the reopening, the member may receive new messages before the gateway tells it of the
+	// close.
 	got, code := servertest.Next(t, member)
 	for code == 0 && strings.HasSuffix(got, " again") {
 		got, code = servertest.Next(t, member)

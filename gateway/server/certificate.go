@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// certificate is a TLS certificate that is stored in two files. It reads the files again when
-// they change. So a renewed certificate needs no restart. It is safe for concurrent use.
+// certificate is a TLS certificate that is stored in two files. When the files change, it reads
+// them again. So a renewed certificate needs no restart. It is safe for concurrent use.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger

@@ -30,7 +30,7 @@ type Config struct {
 	ID      string // different for each gateway; made of letters and digits
 	Dial    daemon.Dialer
 	Carrier bridge.Carrier // connects the gateway with the room service; nil = over NATS
-	Keys    *seal.Keys     // seal payloads; nil = payloads are not sealed
+	Keys    *seal.Keys     // keys that seal payloads; nil = payloads are not sealed
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 
@@ -53,10 +53,10 @@ type Config struct {
 	Conformance              bool          // offer /echo and rooms without stamps, for protocol test suites
 	Compress                 bool          // offer permessage-deflate
 	LogMessages              bool          // write a log line for every message
-	DrainTime                time.Duration // when stopping, spread the closing of sessions over this time
+	DrainTime                time.Duration // a gateway that stops spreads the closing of its sessions over this time
 	PathPrefix               string        // such as /chat, in front of all paths; "" = none
 	MaxRequestHead           int           // the most bytes of the head of an HTTP request or handshake
-	PingInterval             time.Duration // after this time of silence the gateway sends a ping to a client
+	PingInterval             time.Duration // the gateway sends a ping to a client that was silent for this time
 	HTTPIdleTime             time.Duration // how long the gateway keeps a connection open between two HTTP requests
 	APITokenFile             string        // "" = only programs on this machine may use the HTTP API
 	LocalAPI                 bool          // let programs on this machine use the HTTP API without a token
@@ -77,9 +77,9 @@ func DefaultConfig() Config {
 
 		MaxRequestHead: wire.MaxRequest,
 		PingInterval:   25 * time.Second,
-		// Proxies and load balancers keep an idle connection for 60 s (nginx, ELB), 90 s
-		// (Traefik) or 120 s (Caddy). The gateway must keep it longer. Otherwise a proxy may
-		// send a request over a connection that the gateway has just closed.
+		// The gateway must keep an idle connection longer than a proxy does. Otherwise the proxy
+		// may send a request over a connection that the gateway has just closed. Proxies and load
+		// balancers keep idle connections for 60 s (nginx, ELB), 90 s (Traefik) or 120 s (Caddy).
 		HTTPIdleTime: 3 * time.Minute,
 
 		MaxMessage: 64 << 10,
@@ -217,8 +217,7 @@ func (c *Config) loops(memory *limit.Budget, gate loop.Gate) (loop.Config, error
 	lc := loop.DefaultConfig()
 	lc.Memory, lc.Gate = memory, gate
 	lc.Address, lc.Loops, lc.Portable, lc.Log = c.Listen, c.Loops, c.Portable, c.Log
-	// The buffer may contain the bytes of two commands at the same time, and of a frame between
-	// them.
+	// A connection's buffer may contain the bytes of two commands, and a frame between them.
 	lc.MaxPending = max(lc.MaxPending, 2*proto.CommandBytes(c.MaxMessage)+64<<10)
 	if c.Conformance {
 		lc.MaxPending = conformancePending
@@ -234,8 +233,8 @@ func (c *Config) loops(memory *limit.Budget, gate loop.Gate) (loop.Config, error
 	return lc, nil
 }
 
-// sessions returns the configuration for the sessions of one loop. Name distinguishes the
-// sessions of this loop from those of other loops. All loops share memory.
+// sessions returns the configuration for the sessions of one loop. The parameter name becomes a
+// part of the sessions' ids, so it is different for each loop. All loops share memory.
 func (c *Config) sessions(name string, memory *limit.Budget) session.Config {
 	s := session.DefaultConfig()
 	s.MaxMessage, s.MaxRequest = c.MaxMessage, c.MaxRequestHead

@@ -7,6 +7,6 @@ import "log/slog"
 // FileLimit returns the largest number of file descriptors that this process may have.
 func FileLimit() int { return 1 << 30 }
 
-// maxConnections returns how many connections to serve: the configured number. 0 means that
-// there is no limit.
+// maxConnections returns how many connections to serve, which is the configured number. 0 means
+// that there is no limit.
 func maxConnections(configured, _ int, _ *slog.Logger) int { return configured }

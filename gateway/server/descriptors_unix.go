@@ -20,11 +20,12 @@ func FileLimit() int {
 const noFileLimit = 1 << 30
 
 // maxConnections returns how many connections to serve. This is the configured number (0 = as
-// many as possible), but not more than the file descriptors allow. It leaves for the rest of the
-// process the reserved descriptors and a quarter of all descriptors, at most 256. When a loop
-// has reached the limit, it closes each further connection before it accepts the next. So the
-// process never runs out of descriptors. The Go runtime has already raised the soft limit to the
-// hard limit.
+// many as possible), but not more than the file descriptors allow. The rest of the process keeps
+// the reserved descriptors, and also a quarter of all descriptors, up to 256.
+//
+// At the limit, a loop closes each further connection before it accepts the next. So the process
+// never runs out of descriptors. The Go runtime has already raised the soft limit to the hard
+// limit.
 func maxConnections(configured, reserved int, log *slog.Logger) int {
 	all := FileLimit()
 	fit := max(1, all-min(all/4, 256)-reserved)

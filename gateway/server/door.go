@@ -16,8 +16,8 @@ import (
 )
 
 // door is the first handler of every request. If the request comes through a trusted proxy, door
-// finds out which client sent it. It also checks the host and the path prefix. It is immutable,
-// and so safe for concurrent use.
+// finds out which client sent it. It also checks the host and the path prefix. A door never
+// changes, so it is safe for concurrent use.
 type door struct {
 	prefix  string // prefix of all paths, such as /chat
 	auth    *auth.Auth
@@ -87,8 +87,8 @@ func nameOrigin(w http.ResponseWriter, r *http.Request, a *auth.Auth) (allowed b
 // siteKey is the context key of a request's [auth.Site], for requests from a trusted proxy.
 type siteKey struct{}
 
-// forwarded returns the request with the address and site of the client, if the request comes
-// from a trusted proxy. Otherwise it returns the request unchanged.
+// forwarded returns a request from a trusted proxy with the address and site of the proxy's
+// client. It returns any other request unchanged.
 func (d *door) forwarded(r *http.Request) *http.Request {
 	peer := addressOf(r)
 	if !d.proxies.Trust(peer) {
@@ -118,8 +118,8 @@ func addressOf(r *http.Request) netip.Addr {
 	return peer.Addr().Unmap()
 }
 
-// sharesAddress reports whether the request's address is that of an untrusted proxy. Many
-// clients may share such an address.
+// sharesAddress reports whether the request's address is that of an untrusted proxy. Then many
+// clients may share the address.
 func sharesAddress(r *http.Request) bool {
 	_, trusted := r.Context().Value(siteKey{}).(auth.Site)
 	return wire.Proxied(r) && !trusted

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// drainStep is the time after which drain closes the next group of sessions.
+// drainStep is the time from one group of sessions that drain closes to the next.
 const drainStep = 50 * time.Millisecond
 
-// lastAnswers is how long sessions may wait, after the drain time, for answers to their
+// lastAnswers is how long after the drain time sessions may still wait for answers to their
 // messages. It is longer than any request may wait for its answer.
 const lastAnswers = 12 * time.Second
 
-// lastWords is how long clients have to read the last close frame and to close the connection.
-// It begins when the frame has been queued.
+// lastWords is how long clients have, after their close frame has been queued, to read the frame
+// and to close the connection.
 const lastWords = 3 * time.Second
 
 // drain stops accepting connections and closes all sessions with the code for going away. It
-// spreads the closes evenly over the given time, so that the clients do not all reconnect to
-// other gateways at the same moment. It returns when all sessions have ended, or when their time
-// is over.
+// spreads the closes evenly over the given time. Otherwise all clients would reconnect to other
+// gateways at the same moment. drain returns when all sessions have ended, or some seconds after
+// the given time.
 func (f *listener) drain(over time.Duration, log *slog.Logger) {
 	for i, l := range f.loops {
 		l.Post(l.StopAccepting)
@@ -31,7 +31,7 @@ func (f *listener) drain(over time.Duration, log *slog.Logger) {
 	tick := time.NewTicker(drainStep)
 	defer tick.Stop()
 	for left := total; left > 0 && time.Since(begun) < over+lastAnswers; <-tick.C {
-		// Closing at an even pace, this many sessions would still be open now.
+		// Keep open as many sessions as there would still be if they were closed at an even pace.
 		stay := 0
 		if remaining := over - time.Since(begun); remaining > 0 {
 			stay = int(float64(total) * float64(remaining) / float64(over))

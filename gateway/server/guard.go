@@ -18,21 +18,25 @@ import (
 	"roomcast/proto/grant"
 )
 
-// guard finds out who the caller of the HTTP API is, and which rights the caller has. A token in
-// the token file has the rights of its line. A user's own token has the rights of this user. A
-// resume string stands for the user or guest whose session received it. Without any of these, a
-// program on this machine may do everything, unless the gateway is configured for people on
-// other machines too. A request that comes through a proxy never counts as local, even if the
-// proxy runs on this machine.
+// guard finds out who the caller of the HTTP API is, and which rights the caller has:
 //
-// A page in a browser on this machine sends its requests from this machine too. So the Host of a
-// local request must be a name of this machine. Otherwise a page could make its own name point
-// to this machine (DNS rebinding). In addition, a page's request must be of a kind that browsers
-// do not send to another origin without a preflight. A guard is immutable, and so safe for
-// concurrent use.
+//   - A token in the token file has the rights of its line.
+//   - A user's own token has the rights of this user.
+//   - A resume string stands for the user or guest whose session received it.
+//   - Without any of these, a program on this machine may do everything. This ends when the gateway
+//     is configured for people on other machines too. A request that comes through a proxy never
+//     counts as local, even if the proxy runs on this machine.
+//
+// A page in a browser on this machine sends its requests from this machine too, but must not have
+// the rights of a program. So the Host of a local request must be a name of this machine.
+// Otherwise a page could make its own name point to this machine (DNS rebinding). A POST of a
+// page must also contain JSON. Before a page sends JSON to another origin, the browser asks that
+// origin for permission (a preflight request).
+//
+// A guard never changes, so it is safe for concurrent use.
 type guard struct {
 	tokens *auth.APITokens // nil = there is no token file
-	closed string          // why even programs on this machine need a token, as the end of a refusal; "" = they need none
+	closed string          // see whyClosed
 	auth   *auth.Auth
 
 	backend *backend.Backend // nil = there is no backend
@@ -57,8 +61,9 @@ func newGuard(cfg *Config, listen net.Addr, a *auth.Auth, ask *backend.Backend) 
 	return g, nil
 }
 
-// whyClosed returns why even programs on this machine need a token, or "". A setting that is for
-// people on other machines shows that they can reach this listener too.
+// whyClosed returns why even programs on this machine need a token, as the end of a refusal. It
+// returns "" if they need none. They need one if a setting is for people on other machines, who
+// can then reach this listener too.
 func whyClosed(cfg *Config, listen net.Addr) string {
 	for _, c := range []struct {
 		is  bool
@@ -77,9 +82,9 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	return ""
 }
 
-// caller is the sender of a request to the API, with its rights. It may be a program with a
-// token of the token file, a user with a token or a resume string, or a guest. It may also be a
-// program on this machine, which may do everything.
+// caller is the sender of a request to the API, with its rights. It is one of these: a program
+// with a token of the token file, a user with a token or a resume string, a guest, or a program
+// on this machine, which may do everything.
 type caller struct {
 	who   proto.Identity
 	token *auth.APIToken // a token of the token file; nil = the rights are those in grant
@@ -91,7 +96,7 @@ type caller struct {
 	// From the credential of a user or guest:
 	issued  time.Time
 	expires time.Time  // zero = the credential does not expire
-	tokenID string     // the id in the token, if the backend has given the caller another id in who; "" = no token
+	tokenID string     // the id in the token, which may differ from the id in who, given by the backend; "" = no token
 	pass    *auth.Pass // the backend's earlier answers; empty = there are none
 
 	headers map[string]string // headers for the backend
@@ -136,8 +141,8 @@ func (c *caller) mayBe(id string) error {
 	return nil
 }
 
-// describe adds the caller and the caller's credential to the description of an act for the audit
-// log.
+// describe adds the caller and the caller's credential to act, which describes an act for the
+// audit log.
 func (c *caller) describe(r *http.Request, issuer func(id string) string, act daemon.Act) daemon.Act {
 	act.By, act.Peer = c.who.ID, r.RemoteAddr
 	switch {
@@ -216,8 +221,9 @@ func (g *guard) check(r *http.Request) (caller, error) {
 	return by, g.ask(r, &by)
 }
 
-// checkLocal returns nil if a request without a credential comes from a program on this machine,
-// which may do everything. Otherwise it returns the reason for the refusal.
+// checkLocal decides about a request without a credential. It returns nil if the request comes
+// from a program on this machine, which may do everything. Otherwise it returns the reason for
+// the refusal.
 func (g *guard) checkLocal(r *http.Request) error {
 	origin, peer := r.Header.Get("Origin"), addressOf(r)
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -298,8 +304,9 @@ func (g *guard) resumed(r *http.Request, resume string) (caller, error) {
 	return by, g.ask(r, &by)
 }
 
-// findKey looks up the key that signed a resume string. There may be no such key; then the later
-// check of the signature fails. findKey returns an error if roomsvc could not be asked.
+// findKey looks up the key that signed a resume string. It returns an error if roomsvc could not
+// be asked. It returns nil if there is no such key, because then a later check of the signature
+// fails.
 func (g *guard) findKey(r *http.Request, resume string) error {
 	if g.refreshKeys == nil || g.auth.KnowsKeyOf(resume) {
 		return nil
@@ -336,8 +343,7 @@ func (g *guard) headers(r *http.Request) map[string]string {
 }
 
 // ask asks the backend whether the caller may connect. It does not ask if the caller's pass
-// already contains this permission. In the question to the backend, each request counts as a
-// separate session.
+// already contains this permission. For the backend, each such request looks like a new session.
 func (g *guard) ask(r *http.Request, by *caller) (err error) {
 	own := by.grant
 	if by.tokenID == "" {

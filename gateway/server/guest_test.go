@@ -37,7 +37,7 @@ func signed(t *testing.T, more jwt.MapClaims) string {
 	return s
 }
 
-// stream is a reader of events that works like a page that reads events with fetch.
+// stream is a reader of events. It works like a page that reads events with fetch.
 type stream struct {
 	t *testing.T
 	*http.Response
@@ -47,7 +47,7 @@ type stream struct {
 
 type event struct{ name, data string }
 
-// open sends a request for events, with a limit on the time that it may take.
+// open sends a request for events. It limits the time of the whole stream.
 func open(t *testing.T, url string, header ...string) *stream {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -94,8 +94,8 @@ func (s *stream) want(name string) string {
 	return ""
 }
 
-// patient repeats a request while the gateway answers that it cannot reach the room, which may
-// happen on a busy machine. Because the request has a key, a message is stored once.
+// patient sends a request again if the gateway answers that it cannot reach the room, as may
+// happen on a busy machine. The request has a key, so its message is stored only once.
 func patient(t *testing.T, method, url, body string, header ...string) (status int, answer string) {
 	t.Helper()
 	if method == "POST" && strings.Contains(url, "/api/rooms/") && !strings.Contains(url, "/signal") && !strings.Contains(body, `"key"`) {
@@ -332,8 +332,8 @@ func TestPagesOfOtherOrigins(t *testing.T) {
 	}
 }
 
-// A browser adds a cookie to the requests of every page. It may open a stream, for the gateway's own
-// page and for allowed ones, but it never authenticates a request of the API.
+// A browser adds a cookie to the requests of every page. With the cookie, the gateway's own page
+// and allowed pages may open a stream. But the cookie never authenticates a request of the API.
 func TestACookieOpensStreamsAndNoAPI(t *testing.T) {
 	const page = "https://app.example.org"
 	base := servertest.Serve(t, "--auth-cookie", "login", "--auth-key-file", servertest.File(t, hmacSecret), "--allow-origin", page, "--rate", "0")

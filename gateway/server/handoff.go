@@ -11,8 +11,8 @@ import (
 const maxHandoffs = 256
 
 // handoff is a [net.Listener] without a socket. Its Accept returns connections that event loops
-// pass on because the request is plain HTTP. It is safe for concurrent use, except that only one
-// goroutine may call Accept.
+// pass on because the request is plain HTTP. Only one goroutine may call Accept. The other
+// methods are safe for concurrent use.
 type handoff struct {
 	addr   net.Addr
 	box    *mailbox.Box[net.Conn]
@@ -26,8 +26,8 @@ func newHandoff(addr net.Addr) *handoff {
 	return &handoff{addr: addr, box: mailbox.NewBounded[net.Conn](maxHandoffs, nil), closed: make(chan struct{})}
 }
 
-// give passes a connection to Accept. It never blocks. It closes the connection if the mailbox
-// is full or the listener is closed.
+// give passes a connection to Accept. It never blocks: if the mailbox is full or the listener is
+// closed, it closes the connection.
 func (h *handoff) give(c net.Conn) {
 	if !h.box.Offer(c, 1) {
 		c.Close()

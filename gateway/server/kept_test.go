@@ -138,8 +138,8 @@ func certificateFiles(t *testing.T, pair tls.Certificate) (cert, key string) {
 		servertest.File(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 }
 
-// A connection counts as one, even if it changes from HTTP to WebSocket. After its end it no
-// longer counts.
+// A connection that changes from HTTP to WebSocket still counts as one connection. After its end
+// it no longer counts.
 func TestKeptConnectionCountsOnce(t *testing.T) {
 	base := servertest.Serve(t, "--max-connections", "1")
 	u, err := url.Parse(base)
@@ -199,8 +199,8 @@ func TestHandshakeWorksThroughAPoolingProxy(t *testing.T) {
 	}
 }
 
-// A request that comes through a proxy on this machine does not count as local. It does not
-// matter whether the proxy or the client has chosen the Host.
+// A request that comes through a proxy on this machine does not count as local, whether the proxy
+// or the client has chosen the Host.
 func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 	base := servertest.Serve(t)
 	target, err := url.Parse(base)
@@ -234,9 +234,8 @@ func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 	}
 }
 
-// A page may come from a host whose name points to this machine. Neither the page's requests nor
-// its WebSocket are accepted, because a gateway on a loopback address accepts only local names
-// as Host.
+// A page may come from a host whose name points to this machine. The gateway accepts neither the
+// page's requests nor its WebSocket. On a loopback address, it accepts only local names as Host.
 func TestLoopbackListenerAcceptsOnlyLocalHosts(t *testing.T) {
 	base := servertest.Serve(t, "--allow-origin", "https://Chat.example.org")
 	u, err := url.Parse(base)
@@ -347,7 +346,7 @@ func TestHealthChecksOfProxiesSucceed(t *testing.T) {
 
 // A proxy must close an idle connection before the gateway does. Otherwise it may send a request
 // over a connection that the gateway has closed. So the gateway's default must be longer than
-// that of Caddy.
+// Caddy's, which is 2 minutes.
 func TestIdleConnectionIsClosedAfterHTTPIdleTime(t *testing.T) {
 	if got := server.DefaultConfig().HTTPIdleTime; got <= 2*time.Minute {
 		t.Errorf("by default connections are kept for %v, want more than 2m", got)

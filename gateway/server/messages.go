@@ -16,8 +16,8 @@ import (
 // ends requests that are silent for 60 s.
 const maxWait = 50 * time.Second
 
-// messages answers with a [proto.Page]. If the request contains wait=, an event loop answers it
-// later: as soon as there is an event after since=, or when the time is over.
+// messages answers with a [proto.Page]. A request with wait= is answered later by an event loop:
+// as soon as there is an event after since=, or when the time is over.
 func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 	by, err := a.begin(w, r)
 	var q history.Query
@@ -132,8 +132,8 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 	return q, wait, nil
 }
 
-// recorder is an [http.ResponseWriter] that stores the response. It is needed because net/http
-// no longer serves the connection.
+// recorder is an [http.ResponseWriter] that stores the response of a poll. The event loop sends
+// it, because net/http no longer serves the connection.
 type recorder struct {
 	header http.Header
 	status int
@@ -144,7 +144,8 @@ func (rec *recorder) Header() http.Header         { return rec.header }
 func (rec *recorder) WriteHeader(status int)      { rec.status = status }
 func (rec *recorder) Write(p []byte) (int, error) { return rec.body.Write(p) }
 
-// response returns the bytes of the response, which says that the connection ends after it.
+// response returns the bytes of the response. They tell the client that the connection ends after
+// them.
 func (rec *recorder) response() []byte {
 	var b bytes.Buffer
 	res := http.Response{

@@ -52,7 +52,7 @@ func poll(t *testing.T, url string, header ...string) <-chan polled {
 	return got
 }
 
-// sessions waits until the gateway has the wanted number of sessions and polls together.
+// sessions waits until the gateway has the wanted number of sessions. Polls count as sessions.
 func sessions(t *testing.T, base string, want int) {
 	t.Helper()
 	natstest.Eventually(t, fmt.Sprintf("%d members and polls", want), func() bool {

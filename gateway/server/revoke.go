@@ -9,8 +9,8 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// revoke makes all credentials of an id or of a session invalid that were issued until now. The
-// body is {"id":"ann"} or {"session":"…"}, optionally with "reconnect":true. The answer is
+// revoke makes the credentials of an id or of a session invalid, if they were issued before now.
+// The body is {"id":"ann"} or {"session":"…"}, optionally with "reconnect":true. The answer is
 // {"ok":{"at":"…"}}.
 func (a *api) revoke(r *http.Request, by *caller) (answer, error) {
 	var asked struct {
@@ -37,9 +37,9 @@ func (a *api) revoke(r *http.Request, by *caller) (answer, error) {
 	return appendJSON(nil, map[string]any{"ok": map[string]time.Time{"at": at.UTC()}}), nil
 }
 
-// mayRevoke returns the refusal for a caller that may not revoke the credentials of an id. The
-// id "" stands for a session. The gateway does not know to which id the session belongs, so the
-// caller needs the right for all ids.
+// mayRevoke returns the refusal for a caller that may not revoke the credentials of an id. For a
+// session, the id is "". The gateway does not know to which id the session belongs, so the caller
+// needs the right for all ids.
 func (c *caller) mayRevoke(id string) error {
 	switch {
 	case c.local:

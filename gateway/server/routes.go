@@ -14,8 +14,8 @@ import (
 	"roomcast/proto"
 )
 
-// routes returns the handler for all HTTP requests on the public port. Handshakes at the
-// beginning of a connection do not reach it, because the loops answer them.
+// routes returns the handler for all HTTP requests on the public port. It does not receive a
+// handshake at the beginning of a connection, because the event loops answer it.
 func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, rates *limit.Rates, who *auth.Auth, ask *backend.Backend, listen net.Addr, proxies limit.Proxies) (http.Handler, error) {
 	guard, err := newGuard(cfg, listen, who, ask)
 	if err != nil {

@@ -87,7 +87,7 @@ func (c Config) URL(address string) string {
 
 // Run serves until ctx ends. When it has begun to listen, it calls started with the address.
 // After the end of ctx, it closes all sessions, waits for the answers to their messages and
-// returns nil. It returns an error before that if the gateway cannot continue.
+// returns nil. If the gateway cannot continue, Run stops earlier and returns an error.
 func (s *Server) Run(ctx context.Context, started func(address string)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -162,8 +162,8 @@ type listener struct {
 	once     sync.Once
 }
 
-// open opens the listener, and makes the event loops and the parts that serve their sessions.
-// Connections are accepted only after run.
+// open opens the listener, and makes the event loops and the parts that serve their sessions. The
+// loops accept connections only after the method run is called.
 func (s *Server) open() (*listener, error) {
 	cfg := &s.cfg
 	proxies, err := limit.ParseProxies(cfg.TrustProxies)
@@ -238,7 +238,7 @@ func (a asker) Ask(ctx context.Context, kind backend.Kind, question []byte) ([]b
 	return a.bridge.Ask(ctx, string(kind), question)
 }
 
-// close closes the loops of a listener for which run was not called.
+// close closes the loops of a listener whose method run was never called.
 func (f *listener) close() {
 	f.stop()
 	for _, l := range f.loops {

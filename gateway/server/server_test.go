@@ -32,7 +32,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// A request from another machine must not be taken for a local request.
+// A request from another machine must not count as local.
 func TestGuardAdmitsOnlyThisMachineWithoutAToken(t *testing.T) {
 	with := func(name, value string) func(*Config, *http.Request) {
 		return func(_ *Config, r *http.Request) { r.Header.Set(name, value) }
@@ -259,8 +259,8 @@ func TestClosedHandoffClosesItsConnections(t *testing.T) {
 	}
 }
 
-// A handler may return a body together with its error. Only the refusal is sent, and the budget stays
-// as it was.
+// A handler may return a body together with an error. The gateway sends only the refusal, and the
+// budget does not change.
 func TestRefusalTakesNoMemory(t *testing.T) {
 	a := api{memory: limit.NewBudget(1 << 20)}
 	for _, err := range []error{nil, proto.Refuse(proto.CodeBanned, "no"), errors.New("defect")} {

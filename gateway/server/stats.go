@@ -11,8 +11,8 @@ import (
 	"roomcast/proto"
 )
 
-// stats adds up the counters of the loops, for /metrics and for nats micro stats. It is safe for
-// concurrent use. It counts nothing before watch.
+// stats adds up the counters of the loops, for /metrics and for nats micro stats. Before the
+// method watch is called, it has no counters. It is safe for concurrent use.
 type stats struct {
 	memory *limit.Budget
 

@@ -13,7 +13,7 @@ import (
 
 // Limits for the session that a ticket opens.
 const (
-	ticketSession    = time.Hour // if the request has no until
+	ticketSession    = time.Hour // default, if the request has no until
 	maxTicketSession = 24 * time.Hour
 )
 
