@@ -73,8 +73,8 @@ func (t *APIToken) CheckPattern(pattern string, right proto.Right) *proto.Refusa
 	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in %.80s; add it to the token's line in --api-token-file", right, pattern)
 }
 
-// CheckID returns the refusal for a token that does not have the right, "as" or "revoke", for
-// the given id.
+// CheckID returns the refusal for a token that does not have the right for the given id. The
+// right is "as" or "revoke".
 func (t *APIToken) CheckID(id string, right proto.Right) *proto.Refusal {
 	if t.holds(right, id) {
 		return nil
@@ -88,8 +88,8 @@ func (t *APIToken) holds(right proto.Right, pattern string) bool {
 	return slices.ContainsFunc(t.rights, func(r apiRight) bool { return r.gives(right) && covers(r.pattern, pattern) })
 }
 
-// gives reports whether r contains the right. If r is the right admin with a pattern of rooms,
-// it does not contain the rights whose patterns are about ids.
+// gives reports whether r contains the right. The right "admin" contains all rights. With a
+// pattern of rooms, such as admin:shop-*, it leaves out the rights for ids, "as" and "revoke".
 func (r *apiRight) gives(right proto.Right) bool {
 	switch r.right {
 	case right:
@@ -102,7 +102,8 @@ func (r *apiRight) gives(right proto.Right) bool {
 	return false
 }
 
-// covers reports whether the pattern matches all names that the pattern other matches.
+// covers reports whether the pattern matches all names that the pattern other matches. For
+// example, shop-* covers shop-1 and shop-eu-*.
 func covers(pattern, other string) bool {
 	prefix, open := strings.CutSuffix(pattern, "*")
 	return pattern == other || open && strings.HasPrefix(other, prefix)
@@ -117,7 +118,7 @@ func OpenAPITokens(path string, log *slog.Logger) (*APITokens, error) {
 	return &APITokens{f}, err
 }
 
-// Find returns the token with the text that a client has sent, or nil.
+// Find returns the token whose text a client has sent, or nil.
 func (a *APITokens) Find(shown string) (found *APIToken) {
 	hash := sha256.Sum256([]byte(shown))
 	for _, t := range a.file.Get() {
@@ -128,7 +129,7 @@ func (a *APITokens) Find(shown string) (found *APIToken) {
 	return found
 }
 
-// MakeTickets reports whether a line of the file names the right tickets.
+// MakeTickets reports whether a line of the file contains the right "tickets".
 func (a *APITokens) MakeTickets() bool {
 	return slices.ContainsFunc(a.file.Get(), func(t *APIToken) bool {
 		return slices.ContainsFunc(t.rights, func(r apiRight) bool { return r.right == RightTickets })

@@ -29,7 +29,7 @@ type Config struct {
 	Revoked      *Revocations  // nil = no credential is revoked
 	MaxAge       time.Duration // longest life of a token, from iat to exp
 	Tickets      bool          // the HTTP API may make tickets, so a client without rights may still send one
-	Asked        bool          // the backend decides who may connect, so guests have no rights unless GuestRights says so
+	Asked        bool          // the backend decides who may connect, so guests have only the rights in GuestRights
 	ResumeAge    time.Duration // longest life of a resume string
 	HTTPS        bool          // the listener uses TLS, so its own pages have the scheme https
 	Loopback     bool          // the listener is on a loopback address, so requests must name this machine as Host
@@ -55,9 +55,8 @@ func (c *Config) Guests() []string {
 	return c.Rights
 }
 
-// Auth checks tokens, resume strings and origins, and knows the rights of clients. Check works
-// only while Run runs, and so does the fetching of keys. All methods are safe for concurrent
-// use.
+// Auth checks tokens, resume strings and origins, and knows the rights of clients. The method Run
+// must be running: it serves Check and fetches keys. All methods are safe for concurrent use.
 type Auth struct {
 	signer
 	https    bool

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// File contains the parsed content of a file. It reads the file again when the file has changed.
+// File contains the parsed content of a file. When the file has changed, it reads the file again.
 // So a changed secret needs no restart. It is safe for concurrent use.
 type File[T any] struct {
 	path  string
@@ -77,5 +77,6 @@ func newKeyFile(path string, log *slog.Logger) (keyFile, error) {
 // keys implements keySource.
 func (f keyFile) keys() ([]key, bool) { return f.Get(), true }
 
-// missed implements keySource. It cannot help, because a file is read only when it changes.
+// missed implements keySource. A request for newer keys has no effect, because a file is read
+// only when it changes.
 func (f keyFile) missed() bool { return false }

@@ -42,7 +42,7 @@ func splitName(text string) (name, value string) {
 // issuers are the issuers that the flags name, while newIssuers reads the flags.
 type issuers struct {
 	list  []*issuer
-	owner map[string]string // the name of the issuer that has a source, by the file or URL
+	owner map[string]string // for the file or URL of each source: the name of its issuer
 }
 
 // newIssuers makes the issuers that the flags name.

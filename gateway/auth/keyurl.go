@@ -55,8 +55,8 @@ func newKeyURL(text string, log *slog.Logger) (*keyURL, error) {
 	}, nil
 }
 
-// keys implements keySource. It returns false before the first successful fetch, and after
-// fetching has failed for keysLast.
+// keys implements keySource. It returns false before the first successful fetch, and again when
+// no fetch has succeeded for keysLast.
 func (k *keyURL) keys() (list []key, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

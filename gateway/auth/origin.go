@@ -23,8 +23,8 @@ var ErrHost = errors.New("this gateway serves only its own machine and does not 
 // CheckHost returns an error if the Host of a request is not allowed. A listener on a loopback
 // address accepts only names of loopback and the hosts in --allow-origin. Otherwise a page could
 // make its own name point to this machine, and would look like a local page (DNS rebinding).
-// CheckHost accepts every request through a proxy, because such a request does not get the
-// rights of this machine.
+// CheckHost accepts every request through a proxy, because such a request does not get the rights
+// of this machine.
 func (a *Auth) CheckHost(host string, proxied bool) error {
 	if !a.loopback || proxied || daemon.IsLoopback(host) || a.hosts[hostname(host)] {
 		return nil
@@ -52,12 +52,14 @@ func (s Site) Forwarded(scheme, host string) Site {
 	return s
 }
 
-// CheckOrigin returns an error if a page with the given Origin header may not open a WebSocket
-// to the site or call its API. Requests of any page carry the cookies of the browser's user and
-// come from the user's place in the network. So only the origin distinguishes our page from a
-// hostile one. CheckOrigin allows requests without an origin (they do not come from a browser),
-// from the same host and port, from loopback to loopback, and from the origins in
-// --allow-origin.
+// CheckOrigin returns an error if a page with the given Origin header may not open a WebSocket to
+// the site or call its API. Requests of any page carry the cookies of the browser's user and come
+// from the user's place in the network. So only the origin distinguishes our page from a hostile
+// one.
+//
+// CheckOrigin allows a request without an origin, because it does not come from a browser. It
+// allows a page from the same host and port, and a page on loopback if the site is on loopback
+// too. It also allows the origins in --allow-origin.
 func (a *Auth) CheckOrigin(origin string, to Site) error {
 	if origin == "" {
 		return nil
@@ -74,8 +76,8 @@ func (a *Auth) CheckOrigin(origin string, to Site) error {
 
 // CookieCounts reports whether a cookie may authenticate a request from a page with this origin.
 // A browser sends the cookie with the requests of every page. So the origin must be that of the
-// gateway, with the same scheme, host and port, or be in --allow-origin. Unlike in CheckOrigin,
-// loopback is not an exception.
+// gateway, with the same scheme, host and port, or be in --allow-origin. For other pages on
+// loopback, CookieCounts makes no exception, unlike CheckOrigin.
 func (a *Auth) CookieCounts(origin string, to Site) bool {
 	key, hostPort, err := splitOrigin(origin)
 	return err == nil && (a.origins[key] || a.same(key, hostPort, to))

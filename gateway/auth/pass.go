@@ -10,20 +10,20 @@ import (
 	"roomcast/proto/grant"
 )
 
-// Pass contains what the application's backend, or a ticket of the application, has allowed a
-// client. The client's resume string contains the pass. So the gateway need not ask the backend
-// again when the client comes back. A guest whom no backend has allowed anything also gets a
-// pass. It contains only the guest's identity, and its Until is zero.
+// Pass contains what a client may do, as the application's backend or a ticket has said. The
+// client's resume string contains the pass. So the gateway need not ask the backend again when
+// the client comes back. If no backend has allowed a guest anything, the guest's pass contains
+// only its identity, and Until is zero.
 type Pass struct {
 	Who    proto.Identity
 	Issued time.Time            // when a guest got its first resume string
-	Token  string               // the id in the client's token, without which the pass is not valid; "" = the client had no token
+	Token  string               // the id in the token with which the client must present the pass; "" = none
 	Rooms  json.RawMessage      // the rights from the backend; nil = the backend named none
 	Until  time.Time            // when the answer to connect expires; zero = there is no answer, or it was for one session
 	Joins  map[string]time.Time // rooms that the client may join, each with the end of the permission
 	Ticket bool                 // the pass comes from a ticket, not from the backend
 	Issuer string               // who made the ticket
-	Family string               // the session that got the first of the client's successive resume strings
+	Family string               // id of the first of the sessions that continue each other by resume strings
 }
 
 // maxJoins is the most rooms in one pass.
@@ -120,15 +120,16 @@ func (g *signer) SignPass(p *Pass) string {
 	return s
 }
 
-// ErrPass is the refusal of a resume string that is valid only together with the client's token,
-// or that needs a new ticket. The client is not a guest, so it must not be admitted as one.
+// ErrPass is the refusal of a resume string that is not enough by itself. The client must also
+// send its token, or a new ticket. It is not a guest, so the gateway must not admit it as one.
 var ErrPass = proto.Refuse(proto.Unauthorized, "this resume string is valid only together with its token; send the token, or a new ticket")
 
-// ReadPass returns the pass in a resume string of either version. Token is the id in the
-// client's token. If it is "", the client has no token. Then the pass identifies the client. The
-// client is a guest, or the user whom the backend or a ticket has named. In the second case the
-// pass is valid until its time Until. The error is ErrPass if the client must send its token or
-// a new ticket. Otherwise it is ErrResume.
+// ReadPass returns the pass in a resume string of either version. The parameter token is the id
+// in the client's token, or "" if the client has none.
+//
+// Without a token, the pass identifies the client: as a guest, or as the user whom the backend or
+// a ticket has named. The pass of a user is valid until the time in Until. If the client must
+// send its token or a new ticket, the error is ErrPass. Any other error is ErrResume.
 func (g *signer) ReadPass(s, token string) (*Pass, error) {
 	if who, issued, err := g.Resume(s); err == nil {
 		if token != "" {
@@ -171,8 +172,8 @@ func (g *signer) ReadPass(s, token string) (*Pass, error) {
 func IsGuest(who proto.Identity) bool { return strings.HasPrefix(who.ID, anonymous) }
 
 // GrantOf returns the rights of a client. The parameter rooms contains the rights from the
-// backend, and own contains the rights in the client's token. Each is nil if there are none. If
-// both exist, the client gets only the rights that are in both.
+// backend, and own those in the client's token. Each is nil if there are none. If both exist, the
+// client gets only the rights that are in both.
 func (a *Auth) GrantOf(rooms json.RawMessage, own *grant.Grant) (*grant.Grant, error) {
 	if rooms == nil && own == nil {
 		return a.defaults, nil

@@ -19,9 +19,9 @@ import (
 // the key that signed it. The file pass.go describes the strings of newer versions.
 const (
 	// resumeAhead is how far in the future the time of issue may be. The tag proves that a
-	// gateway has issued the string, so only different clocks of gateways can be the cause. The
-	// bound is generous, because a refused client gets a new identity. If it then sends an old
-	// message again, the message is stored twice.
+	// gateway has issued the string. So such a time only means that the clocks of gateways
+	// differ. The bound is generous, because a refused client gets a new identity. If this
+	// client sends an old message again, the message is stored twice.
 	resumeAhead = 24 * time.Hour
 
 	resumeVersion = 1
@@ -43,8 +43,8 @@ type signer struct {
 
 // Sign returns a resume string for the identity who. A client that sends this string gets the
 // same identity again, at any gateway with the same keys, until [Config.ResumeAge] after issued.
-// Issued is the time of the identity's first resume string. So a client cannot extend the time
-// by fetching new strings.
+// The parameter issued is the time of the identity's first resume string. So a client cannot
+// extend the time by fetching new strings.
 func (g *signer) Sign(who proto.Identity, issued time.Time) string {
 	b := make([]byte, 0, resumeHead+len(who.ID)+len(who.Name)+resumeTag)
 	b = append(b, resumeVersion)
@@ -56,9 +56,9 @@ func (g *signer) Sign(who proto.Identity, issued time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Resume returns the identity in a string that Sign has returned, and its time of issue.
-// Otherwise it returns ErrResume. It accepts only anonymous identities, because a client with a
-// token must present its token again.
+// Resume returns the identity in a string that Sign has returned, and the string's time of issue.
+// For any other string it returns ErrResume. It accepts only anonymous identities, because a
+// client with a token must present its token again.
 func (g *signer) Resume(s string) (who proto.Identity, issued time.Time, err error) {
 	b, ok := decode(s)
 	if !ok || len(s) > maxResume || len(b) < resumeHead+resumeTag || b[0] != resumeVersion {

@@ -7,7 +7,7 @@ import (
 	"roomcast/proto"
 )
 
-// Revocations contains the credentials that are refused although they have not expired. The
+// Revocations contains the credentials that gateways refuse although they have not expired. The
 // bridge adds to it. Each loop watches it, to end sessions. It is safe for concurrent use. A nil
 // *Revocations refuses nothing.
 type Revocations struct {
@@ -70,9 +70,8 @@ func (r *Revocations) Add(list []proto.Revocation) {
 	}
 }
 
-// Check returns the refusal for a revoked credential. Otherwise it returns nil. The parameters
-// describe the credential: its id, the family of sessions that it belongs to ("" = none), and
-// when it was issued.
+// Check returns the refusal for a revoked credential, or nil. The parameters describe the
+// credential: its id, its family of sessions ("" = none; see [Pass]), and when it was issued.
 func (r *Revocations) Check(id, family string, issued time.Time) error {
 	if r == nil {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"roomcast/proto/grant"
 )
 
-// sharedGrants keeps one grant for all tokens whose claim rooms is the same, as long as a session
-// uses the grant. It is safe for concurrent use.
+// sharedGrants lets all tokens with the same claim rooms share one grant. It forgets the grant
+// when no session uses it any longer. It is safe for concurrent use.
 type sharedGrants struct {
 	mu      sync.Mutex
 	byClaim map[string]weak.Pointer[grant.Grant]

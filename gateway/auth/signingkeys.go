@@ -21,8 +21,8 @@ type SigningKeys struct {
 	list atomic.Pointer[[]signingKey] // the newest first; never empty
 }
 
-// signingKey is one of these keys. It is immutable. Its name is derived from its secret. Resume
-// strings and tickets contain the name of the key that signed them.
+// signingKey signs resume strings and tickets. Each string contains the name of its key, which is
+// derived from the key's secret. A signingKey is immutable.
 type signingKey struct {
 	name   [keyName]byte
 	secret [sha256.Size]byte
@@ -87,7 +87,7 @@ func (k *SigningKeys) check() error {
 func (k *SigningKeys) all() []signingKey { return *k.list.Load() }
 
 // signing returns the newest key that may sign now. A key may sign only after the time in its
-// field from, because all gateways know the key by then.
+// field from. By then all gateways know the key.
 func (k *SigningKeys) signing(now time.Time) *signingKey {
 	list := k.all()
 	for i := range list {

@@ -88,7 +88,7 @@ func TicketRefusal(used bool) error {
 // not look up.
 func KeyUnknown() error { return errKeyUnknown }
 
-// Pass returns what the ticket allows, in the form for resume strings.
+// Pass returns what the ticket allows, for use in resume strings.
 func (t *Ticket) Pass() Pass {
 	return Pass{Who: t.Who, Rooms: t.Rooms, Until: t.Until, Issued: t.Issued, Issuer: t.Issuer, Ticket: true}
 }

@@ -141,8 +141,8 @@ var parser = jwt.NewParser(
 	jwt.WithStrictDecoding(),
 )
 
-// Token checks a token and returns its holder. The error is a *proto.Refusal, and never contains
-// the token. A call may take a millisecond, so event loops call Check instead.
+// Token checks a token and returns its holder. Every error is a *proto.Refusal, and never
+// contains the token. A call may take a millisecond, so event loops call Check instead.
 func (a *Auth) Token(token string) (Holder, error) {
 	if len(a.issuers) == 0 {
 		return Holder{}, refuse("this server accepts no tokens; connect without one")
@@ -193,8 +193,8 @@ func (a *Auth) Token(token string) (Holder, error) {
 }
 
 // findKeys returns the issuer of a token, and the keys of this issuer that may check the token.
-// The claim iss only selects the issuer. It is not trusted, because then only this issuer's keys
-// are accepted.
+// The claim iss only selects the issuer. Nobody gains anything by forging it, because the
+// signature must then match a key of the selected issuer.
 func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
 	if _, has := t.Header["crit"]; has {
 		return nil, nil, refuse("the token has a crit header, which this server does not know")
@@ -213,8 +213,8 @@ func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
 	for _, is := range candidates {
 		public, ready := is.find(kid, t.Method.Alg())
 		later = later || !ready
-		// If there are several issuers whose keys have no kid, only the signature shows which of
-		// them made the token.
+		// If the keys of several issuers have no kid, only the signature shows which issuer made
+		// the token.
 		if len(public) > 0 && (len(candidates) == 1 || verifies(t, public)) {
 			return is, public, nil
 		}
@@ -231,9 +231,9 @@ func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
 	return nil, nil, refuse("the token's signature does not match this server's keys and algorithms")
 }
 
-// candidates returns the issuers that may have made a token with this iss. If --auth-issuer
-// names iss for some issuers, these issuers are the candidates. Otherwise the candidates are the
-// issuers without --auth-issuer.
+// candidates returns the issuers that may have made a token with this iss. These are the issuers
+// for which --auth-issuer names iss. If there are none, these are the issuers without
+// --auth-issuer.
 func (a *Auth) candidates(iss string) []*issuer {
 	var named, others []*issuer
 	for _, is := range a.issuers {
@@ -282,8 +282,8 @@ func (a *Auth) identityOf(from *issuer, c *claims) (proto.Identity, error) {
 	return who, nil
 }
 
-// IssuerOf returns the name of the issuer whose prefix an id has. It returns "" if the id has no
-// prefix, so that it comes from the issuer without a name.
+// IssuerOf returns the name of the issuer whose prefix an id has. An id without such a prefix
+// comes from the issuer without a name, and IssuerOf returns "".
 func (a *Auth) IssuerOf(id string) string {
 	for _, is := range a.issuers {
 		if is.name != "" && strings.HasPrefix(id, is.name+":") {

@@ -11,7 +11,7 @@ import (
 	"roomcast/proto/grant"
 )
 
-// Answer is the backend's answer to a question, if the backend allows what the question asks.
+// Answer is the backend's answer to a question, if the answer is yes.
 type Answer struct {
 	Unasked bool // the backend did not answer, and --ask-fail=allow is set; all other fields are zero
 
@@ -57,7 +57,7 @@ func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answe
 			a.Content, err = parseContent(m.Value)
 		}
 		if err != nil {
-			return Answer{}, fmt.Errorf("%s: %v", m.Name, err) // not %w, because a refusal in err is not the backend's
+			return Answer{}, fmt.Errorf("%s: %v", m.Name, err) // not %w: callers would take a refusal in err for one of the backend
 		}
 	}
 	switch {
@@ -71,7 +71,8 @@ func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answe
 	return a, a.check(maxMessage)
 }
 
-// checkFor returns an error if the content in the answer cannot be the content of the command.
+// checkFor returns an error if the client's command cannot have the content of the answer. For
+// example, an edit needs text.
 func (a *Answer) checkFor(verb proto.Verb) error {
 	switch {
 	case a.Content == nil:
@@ -102,7 +103,7 @@ func (a *Answer) check(maxMessage int) error {
 	return nil
 }
 
-// maxWhy is the length of the longest reason in bytes. It fits into a close frame.
+// maxWhy is the length of the longest reason in bytes. Such a reason fits into a close frame.
 const maxWhy = 120
 
 // deny returns the refusal for a reason that the backend gives.

@@ -1,8 +1,8 @@
-// Package backend asks the application's backend whether a client may connect, join a room or
-// say something. It asks over HTTP, or over a transport that the gateway supplies.
+// Package backend asks the application's backend whether a client may connect, join a room or say
+// something. It asks over HTTP, or over a transport that the gateway supplies.
 //
-// Two files contain pure rules: answer.go reads answers, and breaker.go decides when to stop
-// asking a backend that does not answer. Only Run blocks its caller.
+// Two files contain pure rules. answer.go reads answers. breaker.go decides when to stop asking a
+// backend that does not answer. Only Run blocks its caller.
 package backend
 
 import (
@@ -97,7 +97,7 @@ type Transport interface {
 	Ask(ctx context.Context, kind Kind, question []byte) ([]byte, error)
 }
 
-// Question is a question about one client. After a call of Ask, the caller may change it.
+// Question is a question about one client. When Ask has returned, the caller may change it.
 type Question struct {
 	Kind    Kind
 	Session string // "" = the client has sent a request to the HTTP API
@@ -108,7 +108,7 @@ type Question struct {
 	Verb    proto.Verb    // with say: the client's command, which is say, edit or signal
 }
 
-// noAnswerRetry is how long a client is asked to wait before it tries again.
+// noAnswerRetry is how long a client must wait before it tries again.
 const noAnswerRetry = time.Second
 
 // The refusals for questions that were not answered.
@@ -137,8 +137,8 @@ type request struct {
 	done     func(Answer, error)
 }
 
-// New returns a Backend that sends its questions over transport, or to the URL in cfg. If cfg
-// contains no kinds of questions, New returns nil.
+// New returns a Backend that sends its questions to the URL in cfg. If there is no URL, it sends
+// them over transport. If cfg contains no kinds of questions, New returns nil.
 func New(cfg Config, transport Transport) (*Backend, error) {
 	if err := cfg.Check(); err != nil || len(cfg.Ask) == 0 {
 		return nil, err
@@ -183,7 +183,8 @@ func (b *Backend) Ask(q *Question, done func(Answer, error)) {
 	b.queue <- request{q.Kind, q.Verb, q.appendJSON(nil), now.Add(b.cfg.Timeout), done} // this does not block, because open is bounded
 }
 
-// fail ends a question that was not answered. The flag --ask-fail decides about the result.
+// fail ends a question that was not answered. The flag --ask-fail decides whether this allows or
+// refuses what was asked.
 func (b *Backend) fail(why *proto.Refusal, done func(Answer, error)) {
 	if b.cfg.Fail == "allow" {
 		done(Answer{Unasked: true}, nil)

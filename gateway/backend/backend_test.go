@@ -244,8 +244,8 @@ func TestHTTPBackend(t *testing.T) {
 	}
 }
 
-// If the content in an answer cannot be stored, the client is not to blame. It may try again,
-// and the operator finds one error in the log.
+// If the content in an answer cannot be stored, the client is not to blame. The client may try
+// again. The operator finds one error in the log.
 func TestMalformedContentCountsAsNoAnswer(t *testing.T) {
 	var body atomic.Value
 	application := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,8 +14,8 @@ const (
 
 // breaker stops asking a backend that does not answer. So clients do not wait for the backend,
 // and the backend can recover. After a pause, the breaker allows one question. If the backend
-// answers it, the breaker allows all questions again. Otherwise the breaker pauses twice as
-// long. It is safe for concurrent use.
+// answers this question, the breaker allows all questions again. Otherwise the breaker pauses
+// twice as long. It is safe for concurrent use.
 type breaker struct {
 	mu       sync.Mutex // guards the fields below
 	failures int        // failures in a row
@@ -39,7 +39,7 @@ func (b *breaker) allow(now time.Time) bool {
 	return true
 }
 
-// count counts the result of a question. Opened reports that the first pause begins.
+// count counts the result of a question. It returns true if this result begins the first pause.
 func (b *breaker) count(answered bool, now time.Time) (opened bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

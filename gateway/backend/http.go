@@ -63,8 +63,8 @@ func newPoster(cfg *Config) (*poster, error) {
 	return p, nil
 }
 
-// Ask implements [Transport]. A response with status 200 is an answer. The statuses 401 and 403
-// are refusals.
+// Ask implements [Transport]. A response with status 200 is an answer. A response with status 401
+// or 403 is a refusal.
 func (p *poster) Ask(ctx context.Context, _ Kind, question []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(question))
 	if err != nil {

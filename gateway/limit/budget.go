@@ -37,9 +37,9 @@ func Uses() (list []Use) {
 }
 
 // Budget counts the memory that one gateway uses for its members, in bytes. Take fails if the
-// bytes would exceed the limit. Add always succeeds. It is for memory that the gateway cannot
-// refuse, and its callers check Full afterwards. Each use may take at most half of the budget,
-// so that it leaves memory for the other uses. A Budget is safe for concurrent use.
+// bytes would exceed the limit. Add always succeeds. The gateway uses it for memory that it
+// cannot refuse, and checks Full afterwards. Take gives each use at most half of the budget,
+// which leaves memory for the other uses. A Budget is safe for concurrent use.
 type Budget struct {
 	most int64
 	used atomic.Int64
@@ -85,9 +85,9 @@ func (b *Budget) Has(u Use, n int) bool {
 	return b.by[u].Load()+int64(n) <= b.most/2 && b.used.Load()+int64(n) <= b.most
 }
 
-// Spare reports whether the use takes less than half of what it may take, and the budget has
-// space for the other half. Unusually long data is refused otherwise, so that it leaves memory
-// for data of the usual length.
+// Spare reports whether there is memory for unusually long data. There is none if the use already
+// takes a quarter of the budget, or all uses together take three quarters. So long data always
+// leaves memory for data of the usual length.
 func (b *Budget) Spare(u Use) bool {
 	return b.by[u].Load() < b.most/4 && b.used.Load() < b.most*3/4
 }
@@ -107,11 +107,12 @@ func (b *Budget) Most() int64 { return b.most }
 // Used returns how many bytes the use takes.
 func (b *Budget) Used(u Use) int64 { return b.by[u].Load() }
 
-// partSlack is by how many bytes a part may differ from what it has reported to the budget.
+// partSlack is how many bytes a part may take or give back before it reports this to the budget.
 const partSlack = 32 << 10
 
-// Part is the memory that one owner takes from a budget for one use. It reports only larger
-// changes to the budget. So counting every buffer costs little. One goroutine owns it.
+// Part is the memory that one owner takes from a budget for one use. It does not report small
+// changes to the budget at once, so that counting every buffer costs little. One goroutine owns
+// it.
 type Part struct {
 	budget   *Budget
 	use      Use

@@ -17,7 +17,7 @@ type CapsConfig struct {
 	PerSecond  int // new connections in one second, which may all come at once; 0 = no limit
 
 	// Proxies are trusted proxies. A connection from a trusted proxy does not count for the
-	// proxy's address. Instead, a session on the connection counts for the address of its
+	// proxy's address. Instead, each session on such a connection counts for the address of its
 	// client; see [Caps.OpenClient].
 	Proxies Proxies
 }
@@ -47,8 +47,8 @@ func NewCaps(cfg CapsConfig) *Caps {
 }
 
 // Open counts a new connection, or returns a refusal. If it returns nil, the caller must call
-// Close once. The rate of new connections is shared by all addresses. A connection that is
-// refused because of another limit does not count for the rate.
+// Close once. All addresses share the rate of new connections. A connection that is refused
+// because of another limit does not count for the rate.
 func (c *Caps) Open(peer netip.Addr, now time.Time) *proto.Refusal {
 	r := c.admit(peer, now)
 	if r != nil {
@@ -99,9 +99,9 @@ func (s *shard) add(key netip.Addr) {
 	s.count[key]++
 }
 
-// OpenClient counts a session on a connection from a trusted proxy for the address of the
-// session's client, or returns a refusal. If it returns nil, the caller must later call
-// CloseForwarded instead of Close.
+// OpenClient is for a session behind a trusted proxy. It counts the session for the address of
+// the client, or returns a refusal. If it returns nil, the caller must later call CloseForwarded
+// instead of Close.
 func (c *Caps) OpenClient(client netip.Addr) *proto.Refusal {
 	if c.cfg.PerAddress == 0 {
 		return nil
@@ -127,8 +127,8 @@ func (c *Caps) Close(peer netip.Addr) {
 	}
 }
 
-// CloseForwarded ends the count of a connection from a proxy, and the count of the session on it
-// for the address of its client.
+// CloseForwarded ends the two counts of a session behind a trusted proxy: that of its connection,
+// and that of its client's address.
 func (c *Caps) CloseForwarded(client netip.Addr) {
 	c.open.Add(-1)
 	c.forget(client)

@@ -13,9 +13,9 @@ const (
 	maxAddresses  = 1 << 16 // addresses or senders that are remembered; further ones are not limited
 )
 
-// Failures counts refused credentials by address, so that nobody can try many of them. It does
-// not count by id. Otherwise an attacker could lock out the owner of an id. It is safe for
-// concurrent use.
+// Failures counts refused credentials by address, so that nobody can try many of them. If it
+// counted by id instead, an attacker could lock out the owner of an id. It is safe for concurrent
+// use.
 type Failures struct {
 	mu        sync.Mutex
 	byAddress map[netip.Addr]failures // guarded by mu

@@ -17,8 +17,8 @@ type Bucket struct {
 }
 
 // Take takes one token, or returns the time until there is one. The parameter now is a time in
-// milliseconds from any start. It wraps after 49 days. If a bucket was idle for so long, it may
-// wrongly delay one message.
+// milliseconds from any start. It wraps after 49 days. If a bucket was idle for that long, Take
+// may wrongly delay one message.
 func (b *Bucket) Take(now uint32, r Rate) (wait time.Duration) {
 	if r.PerSecond <= 0 {
 		return 0
@@ -39,5 +39,5 @@ func (b *Bucket) refill(now uint32, r Rate) {
 	b.at = now
 }
 
-// Owe takes a token even if there is none. It is for a message that has been accepted before.
+// Owe takes a token even if there is none. It is for a message that was accepted without a token.
 func (b *Bucket) Owe() { b.spent += 1000 }

@@ -25,7 +25,7 @@ func TestBucketGivesItsBurst(t *testing.T) {
 	}
 }
 
-// A bucket that is used every millisecond gives out tokens at exactly its rate.
+// A bucket that is used every millisecond gives tokens at exactly its rate.
 func TestBucketGivesItsRate(t *testing.T) {
 	for _, perSecond := range []float64{0.5, 3, 20, 999, 5000} {
 		r := Rate{PerSecond: perSecond, Burst: 10}

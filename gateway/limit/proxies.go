@@ -47,9 +47,11 @@ func (ps Proxies) Trust(peer netip.Addr) bool {
 }
 
 // Client returns the address of the client behind a trusted peer. It reads the header
-// X-Forwarded-For from right to left, and stops at the first address that is not a trusted
-// proxy. If an entry is malformed, it stops at the entry to the right of it, because no trusted
-// proxy has confirmed the entries to the left.
+// X-Forwarded-For from right to left, and stops at the first address that is not a trusted proxy.
+// For example, with the trusted network 10.0.0.0/8, the client in "198.51.100.7, 203.0.113.5,
+// 10.0.0.2" is 203.0.113.5. This client may have invented the address to the left of its own.
+//
+// A malformed entry also ends the search. Then the client is the entry to the right of it.
 func (ps Proxies) Client(peer netip.Addr, forwardedFor string) netip.Addr {
 	client := peer.Unmap().WithZone("")
 	for range maxForwarded {
@@ -88,7 +90,8 @@ func parseForwarded(entry string) (netip.Addr, error) {
 	return a.Unmap().WithZone(""), err
 }
 
-// Last returns the last entry of a header to which each proxy may have appended an entry.
+// Last returns the last entry of a list with commas. In a forwarding header, this is the entry
+// that the nearest proxy has appended.
 func Last(list string) string {
 	return strings.Trim(list[strings.LastIndexByte(list, ',')+1:], " \t")
 }

@@ -51,7 +51,8 @@ func TestBadNetworksAreRefused(t *testing.T) {
 	}
 }
 
-// A connection from a proxy counts for a client as soon as a request names the client.
+// A connection from a proxy counts for the address of a client as soon as a request names this
+// address.
 func TestConnectionsOfProxiesCountForTheirClients(t *testing.T) {
 	ps, _ := ParseProxies([]string{"10.0.0.1"})
 	c := NewCaps(CapsConfig{PerAddress: 2, Total: 4, Proxies: ps})

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Rates limits how often each of many senders may do something. It is for limits that do not
-// belong to a single connection. It remembers a bounded number of senders, and does not limit
-// further senders. It is safe for concurrent use.
+// Rates limits how often each of many senders may do something, over all connections of the
+// sender. It remembers a bounded number of senders, and does not limit further senders. It is
+// safe for concurrent use.
 type Rates struct {
 	start time.Time // the clock of the buckets counts from here
 

@@ -24,7 +24,7 @@ type resend struct {
 }
 
 const (
-	// maxResends is how many messages are remembered. Check refuses further messages too, but
+	// maxResends is how many messages are remembered. Check refuses further messages too. But
 	// these keep their order only if the sender waits for the first message.
 	maxResends = 256
 	// resendGrace is how long Resends waits for a message after the time at which the sender
@@ -52,16 +52,17 @@ func (r *Resends) Check(key string, now time.Time) *proto.Refusal {
 	return r.add(key, r.behind(), now)
 }
 
-// behind returns the refusal for a message that must wait for the first one.
+// behind returns the refusal for a message that must wait for the first one in waiting.
 func (r *Resends) behind() *proto.Refusal { return Behind(r.waiting[0].key, r.why) }
 
-// Behind returns the refusal for a message whose sender must first send the message with the
-// given key again, which was refused with why.
+// Behind returns the refusal for a message that must wait for an earlier one. The earlier message
+// has the given key and was refused with why. The sender must first send that message again.
 func Behind(key string, why *proto.Refusal) *proto.Refusal {
 	return proto.Refuse(why.Code, "first send your earlier message (key %s) again, which was refused as %s; then send this one again", key, why.Code).After(why.Retry)
 }
 
-// Taken records that a message was accepted for which Check had returned nil.
+// Taken records that the message with this key was accepted. Before, Check must have returned nil
+// for the message.
 func (r *Resends) Taken(key string) {
 	if len(r.waiting) > 0 && key == r.waiting[0].key {
 		r.waiting = slices.Delete(r.waiting, 0, 1)
@@ -77,8 +78,8 @@ func (r *Resends) Refused(key string, why *proto.Refusal, now time.Time) *proto.
 	return r.add(key, r.behind(), now)
 }
 
-// Returned records that messages were refused temporarily after they had been accepted. They
-// come before the messages that Check has refused.
+// Returned records that messages were accepted first, but then refused temporarily. They come
+// before the messages that Check has refused.
 func (r *Resends) Returned(keys []string, why *proto.Refusal, now time.Time) {
 	r.Empty(now)
 	due := now.Add(why.Retry)

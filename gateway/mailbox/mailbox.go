@@ -49,12 +49,12 @@ func (b *Box[T]) ring() {
 	}
 }
 
-// Put adds an item without weight, which no limit refuses. After Close, it drops the item and
+// Put adds an item of weight 0, which fits under every limit. After Close, it drops the item and
 // returns false.
 func (b *Box[T]) Put(item T) bool { return b.Offer(item, 0) }
 
-// Offer adds an item. It drops the item and returns false if the weight would exceed the limit,
-// or after Close. An empty box accepts every item, whatever its weight.
+// Offer adds an item and returns true. If the weight would exceed the limit, or after Close, it
+// drops the item and returns false. An empty box accepts every item, whatever its weight.
 func (b *Box[T]) Offer(item T, weight int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -77,12 +77,12 @@ func (b *Box[T]) Wake() <-chan struct{} { return b.bell }
 // Empty reports whether the box is empty. It costs less than Take.
 func (b *Box[T]) Empty() bool { return !b.some.Load() }
 
-// keep is the largest capacity of a buffer that a box uses again. The box frees larger buffers,
-// which only a burst of items needs.
+// keep is the largest capacity of a buffer that a box uses again. A burst of items needs a larger
+// buffer, which the box frees after the burst.
 const keep = 4096
 
-// Take returns all items, in the order in which they were added. The caller passes in spare a
-// slice that it no longer needs. The box uses it as its next buffer.
+// Take returns all items, in the order in which they were added. The parameter spare is a slice
+// that the caller no longer needs. The box uses it as its next buffer.
 func (b *Box[T]) Take(spare []T) []T {
 	clear(spare)
 	if cap(spare) > keep {

@@ -23,9 +23,9 @@ import (
 //   - A token in the token file has the rights of its line.
 //   - A user's own token has the rights of this user.
 //   - A resume string stands for the user or guest whose session received it.
-//   - Without any of these, a program on this machine may do everything. This ends when the gateway
-//     is configured for people on other machines too. A request that comes through a proxy never
-//     counts as local, even if the proxy runs on this machine.
+//   - Without any of these, a program on this machine may do everything. But it needs a token if the
+//     gateway is configured for people on other machines too. A request that comes through a proxy
+//     never counts as local, even if the proxy runs on this machine.
 //
 // A page in a browser on this machine sends its requests from this machine too, but must not have
 // the rights of a program. So the Host of a local request must be a name of this machine.
