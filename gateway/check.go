@@ -46,7 +46,7 @@ func (s *settings) checkCommand() *cobra.Command {
 	}
 }
 
-// askPage requests the page, which the gateway serves only while it is ready.
+// askPage requests the page. The gateway serves it only while it is ready.
 func (s *settings) askPage(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()

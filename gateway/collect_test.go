@@ -43,13 +43,13 @@ func TestGarbageIsBoundedWhileAGatewayRuns(t *testing.T) {
 }
 
 func TestQuietProcessReturnsMemory(t *testing.T) {
-	held := func() uint64 { // in objects, garbage included, and in free memory that the process keeps
+	held := func() uint64 { // bytes in objects, garbage included, and in free memory that the process keeps
 		samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
 		metrics.Read(samples)
 		return samples[0].Value.Uint64() + samples[1].Value.Uint64()
 	}
 	burst := make([]byte, 64<<20)
-	runtime.GC() // so that the burst counts as live, and Go would not collect soon
+	runtime.GC() // after this collection the burst counts as live, so Go would not collect soon
 	before := held()
 	runtime.KeepAlive(burst)
 	defer boundGarbage(256 << 20)()

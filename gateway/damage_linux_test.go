@@ -15,7 +15,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// stretch is a range of messages that a member receives, or a range of seqs that a gap contains.
+// stretch is a range of seqs: of messages that a member receives, or of a gap.
 type stretch struct {
 	gap      proto.GapReason
 	from, to uint64
@@ -24,8 +24,8 @@ type stretch struct {
 // cursor says how far a member has received the events in the log.
 type cursor struct{ epoch, at string }
 
-// replay joins a room with a JSON session. It returns the part of the log that the session
-// receives before the message end.
+// replay joins a room with a JSON session. It returns what the session receives from the log
+// before the message whose text is end.
 func replay(t *testing.T, base, room string, since uint64, c cursor, end string) (now cursor, shown []stretch) {
 	t.Helper()
 	conn := servertest.Join(t, base, "ws", "roomcast.v1")
@@ -88,10 +88,10 @@ func witnessed(t *testing.T, dir string, messages uint64) {
 	})
 }
 
-// After a clean stop or a kill, and while no process runs, the test flips one bit of the stored
-// data. Members receive all other records that NATS still returns, and a gap for the lost ones.
-// The operator finds the loss in the gateway's log. After a kill, NATS drops all messages that
-// follow a damaged record in its block.
+// The test stops or kills the gateway, and then flips one bit of the stored data. After the
+// restart, members receive all other records that NATS still returns, and a gap for the lost
+// ones. The operator finds the loss in the gateway's log. After a kill, NATS drops all messages
+// that follow a damaged record in its block.
 func TestDamageIsAnnounced(t *testing.T) {
 	const room, messages = "lobby", 20
 	const damaged, lostEnd = "its store is damaged", "the log has lost its end"

@@ -13,7 +13,7 @@ import (
 
 // historyBytes returns the default of --history-bytes in the standalone form. If a log exists,
 // this is the limit of that log. Otherwise it is half of the disk's free space. So the stream
-// drops its oldest messages before the disk is full, for any number of rooms and senders.
+// drops its oldest messages before the disk is full, whatever the number of rooms and senders.
 func (n *embedded) historyBytes(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -29,8 +29,8 @@ func (n *embedded) historyBytes(ctx context.Context) (int64, error) {
 	s, err := js.Stream(ctx, proto.StreamName)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		// By default, NATS stores at most three quarters of the space that was free when it
-		// started. Two thirds of that are half of the free space.
+		// When NATS starts, its default limit is three quarters of the free space. Two thirds of
+		// this limit are half of the free space.
 		return n.server.Load().JetStreamConfig().MaxStore / 3 * 2, nil
 	case err != nil:
 		return 0, fmt.Errorf("find the log: %w", err)

@@ -44,8 +44,9 @@ func TestLogTakesHalfOfTheFreeDisk(t *testing.T) {
 	}
 }
 
-// The limit of an existing log may be greater than the limit that NATS would choose now, because
-// the disk is fuller or is another disk. The settings of the log must still be changeable.
+// The limit of an existing log may be greater than the limit that NATS would choose now. For
+// example, the disk is fuller, or is another disk. The settings of the log must still be
+// changeable.
 func TestSettingsOfALogOnAFullDiskCanBeChanged(t *testing.T) {
 	e := defaultStandalone()
 	e.DataDir, e.Monitor = t.TempDir(), "off"

@@ -53,7 +53,7 @@ var ownAccounts = map[string]string{userService: "ROOMS", userGateway: "EDGE"}
 type embedded struct {
 	form   standalone // the settings, with the addresses that the server really uses
 	door   *door
-	data   *os.File // the locked file in the data directory
+	data   *os.File // the file in the data directory that lockDataDir has locked
 	log    *slog.Logger
 	server atomic.Pointer[natsserver.Server] // replaced by restart
 }
@@ -90,9 +90,9 @@ func (e *standalone) options() (*natsserver.Options, error) {
 	return opts, nil
 }
 
-// free splits an address. It also checks that this process can listen on the address, because
-// the NATS server would report a busy port only in its log. For port 0 it returns -1, with which
-// NATS chooses a free port.
+// free splits an address into host and port, and checks that this process can listen on the
+// address. Without this check, only a line in the log of the NATS server would report a busy
+// port. For port 0, free returns -1, with which NATS chooses a free port.
 func free(flag, address string) (host string, port int, err error) {
 	if err := tryListen(flag, address, ", or off"); err != nil {
 		return "", 0, err
@@ -162,10 +162,12 @@ func (e *standalone) start(log *slog.Logger) (*embedded, error) {
 	return n, nil
 }
 
-// run starts a server. By default NATS may store three quarters of the disk's free space. The
-// space that its data already uses is not free. So an existing log may have a greater limit than
-// NATS allows now. NATS would then refuse every change of a stream's settings. In this case, run
-// starts the server again and lets it store more.
+// run starts a server.
+//
+// By default, NATS may store three quarters of the free space of the disk. What an existing log
+// occupies is not free. So the log's limit may be greater than what NATS may store now, and NATS
+// would refuse every change of a stream's settings. In this case, run starts the server again and
+// lets it store more.
 func (n *embedded) run(opts *natsserver.Options) error {
 	opts.CustomClientAuthentication = n.door
 	ns, err := natsserver.NewServer(opts)
@@ -182,7 +184,7 @@ func (n *embedded) run(opts *natsserver.Options) error {
 	}
 	if _, reserved, err := ns.JetStreamReservedResources(); err == nil && opts.JetStreamMaxStore <= 0 && reserved > ns.JetStreamConfig().MaxStore/8*7 {
 		halt(ns)
-		opts.JetStreamMaxStore = reserved / 2 * 3 // the log takes two thirds of this, see historyBytes
+		opts.JetStreamMaxStore = reserved / 2 * 3 // the log then takes two thirds of this, as in historyBytes
 		return n.run(opts)
 	}
 	if n.form.Listen != "off" {
@@ -237,8 +239,8 @@ func (n *embedded) stop() {
 // maxGuests is how many guests may be connected at a time. The server refuses further guests.
 const maxGuests = 1000
 
-// natsConnections returns the limit for connections to NATS. It leaves enough file descriptors
-// for the log.
+// natsConnections returns the limit for connections to NATS. The limit leaves enough file
+// descriptors for the log.
 func natsConnections() int {
 	const own, backends = 20, 100
 	return own + min(maxGuests+backends, server.FileLimit()/4)
@@ -253,7 +255,7 @@ type door struct {
 	own      map[string]string // passwords of the users of this process, by user
 	password []byte            // password of backends; nil = none
 	nkeys    []string          // public keys of backends
-	guarded  bool              // admit no guests
+	guarded  bool              // no client is admitted as a guest
 	follow   bool              // guests may follow all rooms, because they have the right to read everywhere
 
 	mu     sync.Mutex            // guards the fields below
@@ -261,8 +263,8 @@ type door struct {
 	guests []*natsserver.Account // an account is reused when it has no connection; at most maxGuests
 }
 
-// serve tells the door which server it works for. The accounts of guests belong to one server,
-// so the door forgets those of the previous server.
+// serve gives the door the server that it works for. An account of a guest belongs to one server,
+// so the door forgets the accounts of the previous server.
 func (d *door) serve(ns *natsserver.Server) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

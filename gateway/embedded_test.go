@@ -33,8 +33,9 @@ func startEmbedded(t *testing.T, change ...func(*standalone)) *embedded {
 	return inside
 }
 
-// A guest of a standalone gateway may only send to rooms and follow rooms. It receives only the
-// answers to its own requests. Other guests do not receive what it publishes.
+// A guest of a standalone gateway may only send to rooms and follow rooms. It receives the
+// answers to its own requests, but not those to others. Other guests do not receive what it
+// publishes.
 func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 	inside := startEmbedded(t)
 	serveRooms(t, inside.dialer(userService))
@@ -100,7 +101,7 @@ func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 	if _, err := one.Request("room.lobby", []byte("again"), 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the empty message, and the last message
+	for range 2 { // one event for each of the two requests above
 		if event, err = heard(shown, 5*time.Second); err != nil || event.Subject != proto.MustRoom("lobby").OutSubject() {
 			t.Errorf("got %v, %v, want an event of the lobby", event, err)
 		}

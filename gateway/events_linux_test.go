@@ -134,14 +134,14 @@ func enter(t *testing.T, base, room, name string) *websocket.Conn {
 	return conn
 }
 
-// An application learns who joins and leaves, in the standalone form with either carrier. After
-// a kill of the process it learns that the room is empty, although no member has left.
+// In the standalone form with either carrier, an application learns who joins and leaves. After a
+// kill of the process it learns that the room is empty, although no member has left.
 func TestApplicationLearnsWhoIsThere(t *testing.T) {
 	for _, carrier := range []string{"direct", "nats"} {
 		t.Run(carrier, func(t *testing.T) {
 			app := newApplication(t)
 			args := append(app.flags(), "--data-dir", t.TempDir(), "--sync", "1s", "--carrier", carrier)
-			if carrier == "nats" { // with sealed payloads too
+			if carrier == "nats" { // this run also tests sealed payloads
 				args = append(args, "--encryption-key-file", servertest.File(t, strings.Repeat("0123456789abcdef", 4)))
 			}
 			p := launch(t, nil, `exec "$@"`, args...)

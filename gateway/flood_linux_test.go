@@ -155,7 +155,8 @@ func (s *talker) take() (acks int, longest time.Duration, err error) {
 	return acks, longest, err
 }
 
-// flood is an address that opens connections. When one of them is closed, it opens another.
+// flood is an address that opens connections. When one of its connections is closed, it opens
+// another.
 type flood struct {
 	stop func() (opened int64)
 }

@@ -85,9 +85,9 @@ func sayTo(t *testing.T, nc *nats.Conn, room proto.Room, key string) (r proto.Re
 	return r
 }
 
-// A power failure stops the room service, and removes the end of the log from the disk without a
-// trace. But a gateway that is still running has seen the lost records. So the room must begin a
-// new epoch, and its members must receive the remaining records again.
+// A power failure stops the room service and removes the end of the log without a trace. But a
+// gateway that is still running has seen the lost records. So the room must begin a new epoch,
+// and its members must receive the remaining records again.
 func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 	for name, before := range map[string]int{
 		"no message since the loss":     0,

@@ -67,7 +67,7 @@ commas.`,
 			return s.run(cmd.Context(), cmd)
 		},
 	}
-	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError) // flags of gateway, check, rotate-keys and ready
+	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError) // the flags of the commands gateway, check, rotate-keys and ready
 	flags.SortFlags = false
 	s.server.Listen = "" // the method listen chooses the default
 	s.server.Bind(flags)
@@ -96,8 +96,8 @@ commas.`,
 	return cmd
 }
 
-// form is one of the two ways to run a gateway. It calls started when the gateway listens. It
-// returns when all its goroutines have ended.
+// form runs a gateway in one of its two forms. It calls started when the gateway listens. It
+// returns when all goroutines of the gateway have ended.
 type form func(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(address string, more ...string)) error
 
 func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
@@ -108,7 +108,8 @@ func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
 	if err := s.configure(cmd.Flags()); err != nil {
 		return err
 	}
-	// The gateway opens its listener last. Trying now reports a busy port at once.
+	// The gateway opens its listener last. Try to listen now, so that a busy port is reported at
+	// once.
 	if err := tryListen("--listen", s.server.Listen, ""); err != nil {
 		return err
 	}
@@ -131,9 +132,9 @@ func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
 
 var isID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 
-// listen returns the address for clients. Without --nats, the default is a loopback address. It
-// is meant for people who try Roomcast, and the HTTP API needs no token because only this
-// machine can reach it. With --nats, the default is all interfaces.
+// listen returns the address for clients. With --nats, the default is all interfaces. Without
+// --nats, the default is a loopback address, for people who try Roomcast. Only this machine can
+// reach such an address, so the HTTP API needs no token there.
 func (s *settings) listen() string {
 	switch {
 	case s.server.Listen != "":

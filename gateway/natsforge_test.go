@@ -54,14 +54,15 @@ var protected = []string{
 	"$JS.API.STREAM.UPDATE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMSTATE", "$JS.API.CONSUMER.CREATE.ROOMS", "_INBOX_roomsvc.x", "_R_.x.y",
 }
 
-// guarded lists protected subjects that a gateway could name as a reply subject, because a
-// gateway receives its own answers on similar subjects. The real subjects of other gateways end
-// in a token that it cannot guess.
+// guarded lists protected subjects that a gateway could name as a reply subject. A gateway
+// receives its own answers on similar subjects, so the permissions allow this. But the real
+// subjects of other gateways end in a token that it cannot guess.
 var guarded = []string{"room.ack.victim.x", "_INBOX_roomsvc.x"}
 
-// nothingIsHeard makes each attacker publish on each protected subject. It also makes the
-// attacker use the subject as the reply subject of each request, and as the destination of a
-// message trace. The observer, in the account ROOMS, must receive none of these messages.
+// nothingIsHeard makes each attacker try to write on each protected subject in three ways: it
+// publishes a message there, uses the subject as the reply subject of each request, and as the
+// destination of a message trace. The observer, in the account ROOMS, must receive none of these
+// messages.
 func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 	t.Helper()
 	heard := make(chan *nats.Msg, 1024)
@@ -108,7 +109,7 @@ func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 			if ask == "room.deputy" {
 				natstest.Eventually(t, "the answer to "+a.name, answered)
 			} else {
-				answered() // waits for an answer, which need not come
+				answered() // waits a moment for an answer; there may be none
 			}
 		}
 		if err := observer.Flush(); err != nil {

@@ -20,9 +20,9 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// If another server of the cluster stops answering, a NATS server closes its routes to that
-// server before their buffers are full. Full buffers would block its clients. Soon after the
-// interruption, the server connects its routes again.
+// One server of the cluster stops answering. The other server must close its routes to that
+// server before their buffers are full, because full buffers would block its clients. Soon after
+// the interruption, it must connect its routes again.
 func TestRoutesOfASilentServerAreClosedAndComeBack(t *testing.T) {
 	shippedPasswords(t)
 	start := func(name string, routes []*url.URL) *natstest.Server {

@@ -17,8 +17,8 @@ import (
 	"roomcast/roomsvc/service"
 )
 
-// A gateway that has its own NATS user receives neither the answers to other gateways nor their
-// reply subjects.
+// A gateway with its own NATS user receives only the answers to its own requests. It also does
+// not learn the reply subjects of other gateways.
 func TestGatewayWithItsOwnUserReceivesOnlyItsAnswers(t *testing.T) {
 	ns := shippedServer(t, func(opts *natsserver.Options) {
 		i := slices.IndexFunc(opts.Users, func(u *natsserver.User) bool { return u.Username == "gateway" })

@@ -34,8 +34,7 @@ type sample struct {
 	flags []string
 }
 
-// With the default limits, the records of the sample would be too old, and its keys would be
-// forgotten.
+// The sample is old. The default limits would remove its records and forget its keys.
 var sampleFlags = []string{"--history-age", "876000h", "--key-window", "876000h", "--history-per-room", "70", "--time-zone", "UTC"}
 
 var samples = []sample{
@@ -262,7 +261,7 @@ func (s sample) checkActs(t *testing.T, base string) {
 }
 
 // write makes the sample. The room "renewed" has a second epoch, as after a power failure. To
-// achieve this, write restores an older copy of the log, so that only the witness file is newer.
+// achieve this, write restores an older copy of the log but keeps the newer witness file.
 func (s sample) write(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
@@ -326,12 +325,12 @@ func (s sample) fill(t *testing.T, base string, names []string) {
 			t.Fatalf("got seq %d, want %d", seq, i+1)
 		}
 	}
-	post(t, base, "kinds", "messages", ann, `{"text":"plain text","key":"k1"}`) // the key is the same, so the message is stored once
+	post(t, base, "kinds", "messages", ann, `{"text":"plain text","key":"k1"}`) // the same message and key as above, so it is not stored again
 	for _, name := range names[2:5] {
 		post(t, base, name, "messages", ben, `{"text":"first"}`)
 		post(t, base, name, "messages", nil, `{"text":"`+name+`"}`)
 	}
-	for n := range 150 { // these fill three pages, of which the limit keeps the last 70 records
+	for n := range 150 { // these fill three pages; the limit of records keeps the last 70
 		post(t, base, "long", "messages", nil, fmt.Sprintf(`{"text":"%d"}`, n+1))
 	}
 	conn := servertest.Join(t, base, "room/closed/")

@@ -77,8 +77,8 @@ func serveLogging(t *testing.T, log io.Writer, args ...string) (base string, sto
 	return base, stop
 }
 
-// Only flags that are set explicitly change the limits of an existing log. If an operator
-// forgets a flag, the default must not remove messages.
+// Only flags that are set explicitly change the limits of an existing log. So an operator who
+// forgets a flag loses no messages.
 func TestOnlyFlagsChangeTheLimitsOfALog(t *testing.T) {
 	dir := t.TempDir()
 	for _, args := range [][]string{{"--history-per-room", "2000"}, {"--history-per-room", "1500", "--max-message", "100000"}} {
@@ -187,7 +187,7 @@ func TestReadyWorksWithoutOps(t *testing.T) {
 	}
 }
 
-// The log names a refused page, because the page itself cannot find out why it was refused.
+// The gateway logs each refused page, because the page itself cannot find out the reason.
 func TestRefusedPageIsLogged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	file, err := os.Create(path)
@@ -212,8 +212,8 @@ func TestRefusedPageIsLogged(t *testing.T) {
 	}
 }
 
-// rotate-keys works while the gateway is stopped. Resume strings of before stay valid without --now,
-// and are invalid with it.
+// rotate-keys works while the gateway is stopped. Earlier resume strings stay valid without
+// --now, and become invalid with it.
 func TestKeysOfAStoppedGatewayAreRotated(t *testing.T) {
 	dir := t.TempDir()
 	rotate := func(args ...string) (string, error) {

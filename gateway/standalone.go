@@ -34,12 +34,14 @@ type standalone struct {
 	Carrier string // how the gateway and the room service are connected: direct or nats
 	Service service.Config
 
-	PasswordFile string   // file with a password for NATS clients, which are then trusted like backends
-	NKeys        []string // public keys of trusted NATS clients; without keys and a password, all NATS clients are guests
+	// A NATS client with the password or one of the keys is trusted like a backend. If there is
+	// neither a password nor a key, all NATS clients are guests.
+	PasswordFile string   // file with the password
+	NKeys        []string // public keys
 }
 
-// standaloneDrain is the default of --drain-time in the standalone form. The clients cannot move
-// to another gateway, so a quick restart is better for them than a slow one.
+// standaloneDrain is the default of --drain-time in the standalone form. There is no other
+// gateway for the clients, so a quick restart is better for them than a slow one.
 const standaloneDrain = time.Second
 
 func defaultStandalone() standalone {
@@ -131,9 +133,8 @@ func (e *standalone) rotateKeys(ctx context.Context, log *slog.Logger, now bool)
 	return service.RotateKeys(ctx, service.Config{Log: log, Dial: inside.dialer(userService)}, now)
 }
 
-// runStandalone runs all parts in this process. They stop in the order in which a message passes
-// through them. The gateway stops first, while the room service still answers it. Then the room
-// service stops, while NATS still stores its records.
+// runStandalone runs all parts in this process. The gateway stops first, while the room service
+// still answers it. Then the room service stops, while NATS still stores its records.
 func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(string, ...string)) error {
 	e := &s.standalone
 	e.Service.GuestRights = s.server.GuestRights()
@@ -149,8 +150,8 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	}
 
 	if !e.Service.Change("events-bytes") {
-		// The log takes two thirds of what NATS may store. The rest is for everything else, so
-		// the stream of events gets at most one eighth.
+		// The log takes two thirds of what NATS may store. The other third is for all other
+		// streams, so the stream of events gets at most one eighth.
 		e.Service.Events.Bytes = min(e.Service.Events.Bytes, inside.server.Load().JetStreamConfig().MaxStore/8)
 	}
 
@@ -213,13 +214,13 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	stopServer()
 	unwritable := <-watched
 	stopService()
-	// If another part has failed, err only says that the gateway was stopped.
+	// If another part has failed, it has stopped the gateway, so err is not the cause.
 	return cmp.Or(unwritable, <-ended, err)
 }
 
 // directCarrier connects the gateway and the room service in this process by direct calls. It
-// implements [bridge.Carrier]. Because no other room service writes to the log, the gateway
-// receives all records in this way.
+// implements [bridge.Carrier]. No other room service writes to the log, so in this way the
+// gateway receives all records.
 type directCarrier struct {
 	svc    *service.Service
 	answer func(token string, r proto.Reply)

@@ -26,8 +26,8 @@ type store struct {
 	log     *slog.Logger
 
 	every    time.Duration // time between two checks
-	patience time.Duration // how long the directory may stay unwritable, unless the disk is full
-	attempts int           // restarts before watch gives up; after the time patience without a problem, counting begins again
+	patience time.Duration // how long writing may fail for another cause than a full disk
+	attempts int           // how many restarts watch tries for one problem
 }
 
 func newStore(dir string, healthy, restart func() error, log *slog.Logger) *store {
@@ -88,7 +88,7 @@ type trouble struct {
 	since     time.Time // time of the first failed check; zero = the log can be written
 	logged    bool      // the problem has been logged
 	full      bool      // it has been logged that the disk is full
-	restarts  int       // restarts since the log could last be written for the time patience
+	restarts  int       // restarts for this problem; it is over when the log could be written for the time patience
 	restarted time.Time // time of the last restart; zero = never
 }
 
@@ -100,8 +100,8 @@ func (t *trouble) pass(now time.Time, patience time.Duration) {
 	t.since, t.logged, t.full = time.Time{}, false, false
 }
 
-// space is how many bytes must be free for a disk not to count as full. When a NATS server
-// starts, it writes some of these bytes. The rest is for messages.
+// space is how many bytes must be free on a disk. With less, the disk counts as full. When a NATS
+// server starts, it writes some of these bytes. The rest is for messages.
 const space = 4 << 20
 
 // tryWriting returns an error if it cannot write space bytes to a file in dir.

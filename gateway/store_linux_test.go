@@ -28,9 +28,9 @@ func (p *process) say(t *testing.T, room, text string) int {
 	return status
 }
 
-// While NATS cannot write the log, readers can still read it. When the cause is gone, the
-// gateway must store messages again, although nats-server repeats a write error until it is
-// restarted. Sessions must stay open, and NATS clients must find the server at its old address.
+// While NATS cannot write the log, readers can still read it. nats-server repeats a write error
+// until it is restarted, even when the cause is gone. The gateway must store messages again then.
+// Sessions must stay open, and NATS clients must find the server at its old address.
 func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 	for _, sync := range []string{"always", "1s"} {
 		t.Run(sync, func(t *testing.T) {
@@ -107,7 +107,8 @@ func storesAgain(t *testing.T, p *process, room string, member *websocket.Conn) 
 	}
 }
 
-// A full disk stops only the storing of messages, and only while it is full.
+// A full disk stops only the storing of messages. When there is space again, messages are stored
+// again.
 func TestFullDiskStopsOnlyMessages(t *testing.T) {
 	attr := &syscall.SysProcAttr{ // so that the process may mount a disk
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,

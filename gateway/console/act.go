@@ -84,8 +84,8 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 	return cmd
 }
 
-// act carries out an act whose fields are in a JSON object. It returns the seq of the act's
-// event.
+// act carries out an act in the room. The parameter fields is a JSON object with the fields of
+// the act. act returns the seq of the act's event.
 func (t *target) act(ctx context.Context, room proto.Room, act proto.Act, fields []byte) (uint64, error) {
 	if t.overNATS() {
 		c, err := t.connect(ctx)

@@ -1,5 +1,5 @@
 // Package console contains the commands for people at a terminal. With these commands, a person
-// says something in a room, follows it, reads its log and moderates it. The commands use a
+// says something in a room, follows the room, reads its log and moderates it. The commands use a
 // running gateway or NATS.
 package console
 
@@ -66,7 +66,7 @@ func (t *target) bind(cmd *cobra.Command) {
 	})
 	flags.Lookup("nats").Usage = "talk to NATS at these `URLs` instead, as a backend does; --token is then that of NATS"
 	flags.Lookup("context").Usage = "talk to NATS with this `context` of the nats tool, a name or an absolute path, instead of a gateway"
-	for _, name := range []string{"nats", "context"} { // the command must not follow environment variables that are meant for other tools
+	for _, name := range []string{"nats", "context"} { // NATS_URL and NATS_CONTEXT may be set for other tools, so ignore them
 		daemon.Env(flags, name, "")
 	}
 }

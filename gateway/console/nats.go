@@ -19,8 +19,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// connection is a connection to NATS. The person has the rights of a backend, as a user of the
-// account APPS or on a NATS server without accounts. The command owns it.
+// connection is a connection to NATS. It has the rights of a backend: it is a user of the account
+// APPS, or the NATS server has no accounts. The command owns it.
 type connection struct {
 	nc  *nats.Conn
 	log *history.Log
@@ -29,8 +29,8 @@ type connection struct {
 
 const (
 	resendTime = time.Second            // after this time without an answer, a request is sent again with the same key
-	whoTime    = 300 * time.Millisecond // after this time without an answer, no other gateway will answer
-	checkTime  = 5 * time.Second        // time between two reads of the log, which find messages that NATS has lost
+	whoTime    = 300 * time.Millisecond // how long to wait for the answer of one more gateway
+	checkTime  = 5 * time.Second        // time between two reads of the log; they find messages that NATS has lost
 )
 
 // overNATS reports whether the flags name a NATS server.
@@ -59,8 +59,8 @@ func (t *target) connect(ctx context.Context) (*connection, error) {
 
 func (c *connection) close() { c.nc.Close() }
 
-// ask sends a request to a room's owner. It sends the request again, with the same key, until an
-// answer arrives.
+// ask sends a request to a room's owner. Until an answer arrives, it sends the request again and
+// again, with the same key.
 func (c *connection) ask(ctx context.Context, room proto.Room, r *proto.Request) (proto.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
