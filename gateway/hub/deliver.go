@@ -131,7 +131,7 @@ func (rs *rooms) change(rm *room, d *follow.Delivery, before *proto.Restrictions
 	}
 	rs.catchups.retract(rm, e.Of, last)
 	for _, a := range rm.audiences {
-		to, found := a.Behind(last)
+		to, found := a.OffsetAfter(last)
 		if !found {
 			continue
 		}

@@ -140,8 +140,8 @@ func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (er
 	}
 	for try := 0; ; try++ {
 		p.Records, err = l.read(ctx, w, head, try == staleRetries)
-		if w.behind > 0 && (len(p.Records) == 0 || p.Records[0].Seq != w.from) {
-			w.behind = 0 // the log has changed, so search for the position
+		if w.beforeStream > 0 && (len(p.Records) == 0 || p.Records[0].Seq != w.from) {
+			w.beforeStream = 0 // the log has changed, so search for the position
 			continue
 		}
 		if err == nil {
@@ -163,16 +163,16 @@ func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (er
 
 // want describes the part of a room's log that a page needs.
 type want struct {
-	room     proto.Room
-	limits   *proto.Restrictions // restrictions of the room: read deleted records as stubs
-	from, to uint64              // seqs of the first and the last record; a limit may have removed the first
-	behind   uint64              // stream sequence of the record before the first; 0 = unknown
-	check    bool                // also read the record before the first, if it exists
-	before   *proto.Record       // the record before the first, if it was read
-	after    time.Time           // only records that are later than this time
-	limit    int
-	bytes    int  // the most payload bytes
-	backward bool // if the limits do not allow all records, keep the newest ones instead of the oldest
+	room         proto.Room
+	limits       *proto.Restrictions // restrictions of the room: read deleted records as stubs
+	from, to     uint64              // seqs of the first and the last record; a limit may have removed the first
+	beforeStream uint64              // stream sequence of the record before the first; 0 = unknown
+	check        bool                // also read the record before the first, if it exists
+	before       *proto.Record       // the record before the first, if it was read
+	after        time.Time           // only records that are later than this time
+	limit        int
+	bytes        int  // the most payload bytes
+	backward     bool // if the limits do not allow all records, keep the newest ones instead of the oldest
 }
 
 // want returns the part of the log that the query describes. The log ends with head.
@@ -184,7 +184,7 @@ func (q Query) want(head proto.Record) want {
 	limit := uint64(q.Limit)
 	switch {
 	case q.HasSince:
-		w.from, w.behind = q.Since+1, q.Stream
+		w.from, w.beforeStream = q.Since+1, q.Stream
 		w.check = q.Since > 0 && !q.At.IsZero()
 	case q.Last > 0:
 		if n := uint64(q.Last); w.to > n {
@@ -318,8 +318,8 @@ func seek(ctx context.Context, w want, head proto.Record, next reader) (from uin
 	if w.check {
 		first--
 	}
-	if w.behind > 0 {
-		return w.behind + first - w.from + 1, w.limit, nil
+	if w.beforeStream > 0 {
+		return w.beforeStream + first - w.from + 1, w.limit, nil
 	}
 	last := head
 	for range maxHops {

@@ -24,18 +24,18 @@ type Room struct {
 
 // Replay is the progress of one member's replay. The loop's goroutine owns it.
 type Replay struct {
-	from    proto.From     // the position that the client requested
-	started bool           // the client has received the answer to its join, so events may follow
-	asked   bool           // next is known
-	next    uint64         // seq of the next record for the member
-	epoch   string         // epoch of next
-	known   string         // the epoch that the client knows from the gateway's last answer or reset
-	behind  uint64         // stream sequence of the record before next; 0 = unknown
-	records []proto.Record // records of the page that were not returned yet
-	size    int            // size of the next page in bytes
-	joined  uint64         // only a later close ends the membership; this is the seq of the head at the join, or that of a reset
-	served  bool           // the client has received events of the room before
-	tries   int            // how many reads since the last success have returned nothing new
+	from       proto.From     // the position that the client requested
+	started    bool           // the client has received the answer to its join, so events may follow
+	asked      bool           // next is known
+	next       uint64         // seq of the next record for the member
+	epoch      string         // epoch of next
+	known      string         // the epoch that the client knows from the gateway's last answer or reset
+	lastStream uint64         // stream sequence of the record before next; 0 = unknown
+	records    []proto.Record // records of the page that were not returned yet
+	size       int            // size of the next page in bytes
+	joined     uint64         // only a later close ends the membership; this is the seq of the head at the join, or that of a reset
+	served     bool           // the client has received events of the room before
+	tries      int            // how many reads since the last success have returned nothing new
 }
 
 const (
@@ -109,7 +109,7 @@ func (r *Replay) Next(room *Room, events *ring.Log) (at uint64, live bool, rec *
 		return 0, false, nil
 	}
 	rec, r.records = &r.records[0], r.records[1:]
-	r.next, r.behind = rec.Seq+1, rec.Stream
+	r.next, r.lastStream = rec.Seq+1, rec.Stream
 	return 0, false, rec
 }
 
@@ -130,7 +130,7 @@ func (r *Replay) Ends(rec *proto.Record) bool {
 func (r *Replay) Query(room *Room) history.Query {
 	q := history.Query{Room: room.Name, Limit: pageRecords, Bytes: r.size, Reach: room.Head.Seq}
 	if r.asked {
-		q.Since, q.HasSince, q.Epoch, q.Stream = r.next-1, true, r.epoch, r.behind
+		q.Since, q.HasSince, q.Epoch, q.Stream = r.next-1, true, r.epoch, r.lastStream
 		return q
 	}
 	q.Since, q.HasSince, q.Epoch, q.At = r.from.Since, r.from.HasSince, r.from.Epoch, r.from.At
@@ -179,7 +179,7 @@ func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	}
 	was := r.next
 	if start != was {
-		r.behind = 0
+		r.lastStream = 0
 	}
 	if o.Gap != nil && o.Gap.Reason == proto.GapReset {
 		r.joined, r.from = o.Gap.Seq, proto.From{HasSince: true}

@@ -108,9 +108,9 @@ func (l *Log) Find(seq, newest uint64) (at uint64, ok bool) {
 	return 0, false
 }
 
-// Behind returns the offset after the event with the given seq. Some reports whether there is
+// OffsetAfter returns the offset after the event with the given seq. Some reports whether there is
 // any frame before that offset.
-func (l *Log) Behind(seq uint64) (at uint64, some bool) {
+func (l *Log) OffsetAfter(seq uint64) (at uint64, some bool) {
 	i := sort.Search(len(l.frames), func(i int) bool { return l.frames[i].Seq > seq || l.frames[i].Seq == seq && l.frames[i].Ephemeral })
 	return l.edge(i), i > 0
 }
