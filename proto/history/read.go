@@ -15,8 +15,8 @@ import (
 // begins at the oldest record.
 const maxHops = 64
 
-// maxBatch bounds the records of one request. It is the number of records in the largest page,
-// plus the records that may lie between the position of a pointer and the page's first record.
+// maxBatch bounds the records of one request. It allows for the largest page, and for the records
+// that may lie between the position of a pointer and the page's first record.
 const maxBatch = MaxLimit + 2*proto.PageSize
 
 // Read returns the page that q describes. If an answer has a hole or lacks records that must

@@ -51,10 +51,10 @@ func headOf(r proto.Record) Head {
 	return Head{Seq: r.Seq, Epoch: r.State.Epoch, At: r.State.At, Stream: r.Stream, Closed: r.State.Closed, Act: r.State.Act}
 }
 
-// adopt makes r a record of the room's present epoch. After the log has lost its end, the
-// remaining records still name an older epoch, but they are now a part of the present epoch's
-// history. If r is the first record of the older epoch, its payload contains the name of that
-// epoch. Then adopt replaces that name by the name of the present epoch.
+// adopt makes r a record of the room's present epoch. After the log has lost its end, the remaining
+// records are a part of the present epoch's history. But they still name an older epoch. If r is
+// the first record of the older epoch, its payload contains the name of that epoch. Then adopt
+// replaces that name by the name of the present epoch.
 func adopt(r *proto.Record, epoch string) {
 	if r.State.Epoch == epoch {
 		return
