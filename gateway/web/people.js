@@ -5,7 +5,7 @@ import { hueOf, initialOf, nameOf, words } from "./words.js";
 
 const TYPING = 5_000; // ms after a typing signal during which somebody counts as typing
 
-/** Makes the circle of a person, or fills in an existing one. */
+/** Makes the circle of a person, or fills in an existing circle. */
 export function face(who, el = make("span", "face")) {
   el.ariaHidden = "true";
   el.textContent = initialOf(nameOf(who));

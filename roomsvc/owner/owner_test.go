@@ -131,9 +131,9 @@ func (r *rig) other(t *testing.T) (theirs []int) {
 	return theirs
 }
 
-// The owner may lose a fence before it receives the result of taking it. The owner must notice the
-// loss. Otherwise it would count the partition as owned, and no instance would answer the
-// partition's commands.
+// The owner may lose a fence before it has received the news that it has taken this fence. The
+// owner must notice the loss. Otherwise it would count the partition as owned, and no instance
+// would answer the partition's commands.
 func TestLossDuringTakeIsNoticed(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)

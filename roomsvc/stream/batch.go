@@ -18,8 +18,7 @@ const (
 	maxReplicated = 256
 	// maxBatchBytes limits the bytes of one commit, because the server stages them in memory.
 	maxBatchBytes = 4 << 20
-	// retryPause is how long to wait before sending a message again that the server has refused
-	// with errRetry.
+	// retryPause is how long to wait after the refusal errRetry, before the message is sent again.
 	retryPause = 2 * time.Millisecond
 	// maxPause limits how long a commit waits for more records.
 	maxPause = 20 * time.Millisecond

@@ -68,9 +68,9 @@ func (list losses) between(from, to int64, words ...history.Loss) bool {
 	return false
 }
 
-// era returns how many faults that may destroy acknowledged records ended before t. It returns -1
-// if such a fault is at work at t. The seqs of two events can be compared only if both events have
-// the same era, and the era is not -1.
+// era counts the faults that may destroy acknowledged records and that ended before t. It returns
+// -1 if such a fault is at work at t. The seqs of two events can be compared only if both events
+// have the same era, and the era is not -1.
 func (list losses) era(t int64) (n int) {
 	for _, l := range list {
 		switch {

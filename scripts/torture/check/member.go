@@ -177,7 +177,8 @@ func (c *checker) calm() {
 	}
 }
 
-// caughtUp checks that a member that wants to follow a room has received its newest event.
+// caughtUp checks a member that wants to follow a room: it must have received the room's newest
+// event.
 func (c *checker) caughtUp(p seat, m *cursor) {
 	l := c.room(p.room)
 	switch {
