@@ -105,7 +105,8 @@ func (s *state) addCall(verb proto.Verb, f fields) (*call, error) {
 // keyWindow is how long a server remembers keys, unless its hello says otherwise.
 const keyWindow = 2 * time.Minute
 
-// forgotten reports whether the server may have forgotten the key of a message. mu is held.
+// forgotten reports whether the server may have forgotten the key of a message. The caller holds
+// mu.
 func (s *state) forgotten(k *call, now time.Time) bool {
 	window := time.Duration(s.hello.Limits.KeyWindowMS) * time.Millisecond
 	orDefault(&window, keyWindow)

@@ -98,7 +98,7 @@ func TestInstancesShareTheSigningKeys(t *testing.T) {
 }
 
 // The key that version 0.1.0 has stored stays valid, so clients of that version keep their
-// identities. After an operator has replaced the keys, the bucket no longer contains it.
+// identities. After an operator has replaced the keys, the bucket no longer contains this old key.
 func TestKeyOfVersion010RemainsValid(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)

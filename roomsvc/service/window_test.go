@@ -14,8 +14,8 @@ import (
 	"roomcast/proto"
 )
 
-// deafConn is a connection to the server. After a test has made it deaf, it passes on no more
-// received bytes, but still sends.
+// deafConn is a connection to the server. After a test has made the connection deaf, it passes on
+// no received bytes, but still sends.
 type deafConn struct {
 	net.Conn
 	deaf *atomic.Bool

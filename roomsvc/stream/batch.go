@@ -204,10 +204,10 @@ func (l *commitConn) oneByOne(batch []entry) {
 //
 // With replicas it never sends a refused batch again under the same fences, because the refusal may
 // be wrong. A server that was cut off from its peers believes for some seconds that it still leads.
-// When it is connected again, it and the real leader both receive the batch. The server that was
-// cut off refuses the batch, but the real leader stores it. If the batch were sent again, the
-// records would be stored twice. With new fences this cannot happen, because a new term reads the
-// rooms from the log first.
+// When that server is connected again, it and the real leader both receive the batch. That server
+// refuses the batch, but the real leader stores it. If the batch were sent again, the records would
+// be stored twice. With new fences this cannot happen, because a new term reads the rooms from the
+// log first.
 func (l *commitConn) asBatch(batch []entry) {
 	seq, err := l.publish(batch)
 	switch {

@@ -116,7 +116,7 @@ export class EventsSocket {
       if (error?.code === "closed_by_word") this.#end(1000, error.message);
       else if (response.status !== 401) this.#tell(error ? { id, error } : { id, ok });
       else if (this.#token || this.#you?.startsWith("anon-")) this.#end(4003, error?.message);
-      else setTimeout(() => this.#tell({ id, error }), LAST); // our session has ended, or it began with a cookie, which counts for streams only
+      else setTimeout(() => this.#tell({ id, error }), LAST); // our session has ended, or it has only a cookie, which is not enough for a command
     } catch (err) { this.#end(1006, `a request failed: ${err.message}`); }
     this.#requests--;
   }

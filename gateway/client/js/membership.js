@@ -60,7 +60,7 @@ export class Room extends Emitter {
     return message;
   }
 
-  /** Reads a page of the room's log, oldest first; the newest page without before and since. */
+  /** Reads a page of the room's log, oldest event first. Without before and since, it is the newest page. */
   history(page = {}) { return this.#connection.ask("history", { room: this.name, ...page }); }
 
   /** The members. The first use asks the server; the event "members" reports changes. */

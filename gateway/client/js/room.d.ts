@@ -255,7 +255,7 @@ export class Room<D = unknown> implements AsyncIterable<Event<D>> {
   send(content: string | Content<D>): Message;
   /** Sends a failed message again, under its old key. */
   retry(message: Message): Message;
-  /** Reads a page of the log, oldest first; the newest page without before and since. */
+  /** Reads a page of the log, oldest event first. Without before and since, it is the newest page. */
   history(page?: { before?: number; since?: number; epoch?: string; at?: string; limit?: number }): Promise<Page<D>>;
   /** Sends the members a signal if there is a connection. A signal is not stored. */
   signal(type: string, data?: unknown): void;

@@ -250,8 +250,8 @@ func TestRefusalOfALaterTryIsAnAnswer(t *testing.T) {
 	}
 }
 
-// find returns the index of entry number n, from 0, among the entries for which the function is
-// returns true.
+// find looks at the entries for which is(entry) returns true. It returns the index of entry number
+// n among them, counted from 0.
 func find(h []history.Entry, n int, is func(history.Entry) bool) int {
 	for i, e := range h {
 		if is(e) {
