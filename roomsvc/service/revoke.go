@@ -73,7 +73,8 @@ func (a api) answerRevocations(r micro.Request) {
 	})
 }
 
-// revocations returns the oldest page of the revocations that were stored after the revision after.
+// revocations returns one page of the stored revocations, oldest first. The page begins behind the
+// revision after.
 func (c *credentials) revocations(ctx context.Context, after uint64) (page proto.Revocations, err error) {
 	page.Last = after
 	watcher, err := c.revoked.WatchAll(ctx, jetstream.ResumeFromRevision(after+1))

@@ -181,7 +181,7 @@ func ensure(ctx context.Context, nc *nats.Conn, cfg Config, want jetstream.Strea
 	return nil
 }
 
-// withLimits returns have with the limits of want.
+// withLimits returns the settings in have, but with the limits in want.
 func withLimits(have, want jetstream.StreamConfig) jetstream.StreamConfig {
 	have.MaxMsgsPerSubject, have.MaxAge, have.Duplicates = want.MaxMsgsPerSubject, want.MaxAge, want.Duplicates
 	have.MaxBytes, have.MaxMsgSize = want.MaxBytes, want.MaxMsgSize
