@@ -50,8 +50,8 @@ func (s *shown) newest() (follow.Delivery, []proto.Gap) {
 	return s.got[len(s.got)-1], s.gaps
 }
 
-// lazily makes NATS sync the log only at intervals, so that a power failure removes the end of
-// the log.
+// lazily makes NATS sync the log only at intervals. A power failure then removes the end of the
+// log.
 func lazily(cfg *service.Config) { cfg.Sync = service.DefaultConfig().Sync }
 
 // runBridge runs the bridge of a gateway to NATS until the test ends.

@@ -56,13 +56,13 @@ var protected = []string{
 
 // guarded lists protected subjects that a gateway could name as a reply subject. A gateway
 // receives its own answers on similar subjects, so the permissions allow this. But the real
-// subjects of other gateways end in a token that it cannot guess.
+// subjects of other gateways end in a token that an attacker cannot guess.
 var guarded = []string{"room.ack.victim.x", "_INBOX_roomsvc.x"}
 
-// nothingIsHeard makes each attacker try to write on each protected subject in three ways: it
-// publishes a message there, uses the subject as the reply subject of each request, and as the
-// destination of a message trace. The observer, in the account ROOMS, must receive none of these
-// messages.
+// nothingIsHeard makes each attacker try to write on each protected subject. The attacker
+// publishes a message there. It also uses the subject as the reply subject of each request, and
+// as the destination of a message trace. The observer, in the account ROOMS, must receive none of
+// these messages.
 func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 	t.Helper()
 	heard := make(chan *nats.Msg, 1024)

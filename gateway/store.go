@@ -27,7 +27,7 @@ type store struct {
 
 	every    time.Duration // time between two checks
 	patience time.Duration // how long writing may fail for another cause than a full disk
-	attempts int           // how many restarts watch tries for one problem
+	attempts int           // how many restarts watch tries; see trouble
 }
 
 func newStore(dir string, healthy, restart func() error, log *slog.Logger) *store {
@@ -88,7 +88,7 @@ type trouble struct {
 	since     time.Time // time of the first failed check; zero = the log can be written
 	logged    bool      // the problem has been logged
 	full      bool      // it has been logged that the disk is full
-	restarts  int       // restarts for this problem; it is over when the log could be written for the time patience
+	restarts  int       // restarts so far; 0 again when the log could be written for the time patience
 	restarted time.Time // time of the last restart; zero = never
 }
 

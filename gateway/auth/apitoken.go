@@ -54,9 +54,8 @@ func (t *APIToken) ID() string {
 	return "api:" + t.name
 }
 
-// Check returns the refusal for a token that does not have the right in the room. It returns nil
-// if the token has the right. The token has the right if one of the patterns that follow the
-// right matches the room.
+// Check returns a refusal if the token does not have the right in the room, and nil if it has. In
+// the token's line, a pattern of rooms follows the right. The pattern must match the room.
 func (t *APIToken) Check(room proto.Room, right proto.Right) *proto.Refusal {
 	if t.holds(right, room.String()) {
 		return nil
@@ -73,8 +72,8 @@ func (t *APIToken) CheckPattern(pattern string, right proto.Right) *proto.Refusa
 	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in %.80s; add it to the token's line in --api-token-file", right, pattern)
 }
 
-// CheckID returns the refusal for a token that does not have the right for the given id. The
-// right is "as" or "revoke".
+// CheckID returns a refusal if the token does not have the right, "as" or "revoke", for the given
+// id.
 func (t *APIToken) CheckID(id string, right proto.Right) *proto.Refusal {
 	if t.holds(right, id) {
 		return nil

@@ -16,8 +16,8 @@ import (
 	"roomcast/proto/grant"
 )
 
-// Config configures an Auth. With the zero value, an Auth accepts no tokens and no resume
-// strings, and only pages of the same host and of loopback.
+// Config configures an Auth. With the zero Config, an Auth accepts no tokens and no resume
+// strings. It accepts only pages of the same host and of loopback.
 type Config struct {
 	AllowOrigins []string      // additional origins, exactly as browsers send them, such as https://chat.example.org
 	KeyFiles     []string      // files with keys that check tokens, each with or without the name of an issuer: acme=path
@@ -25,7 +25,7 @@ type Config struct {
 	Issuers      []string      // allowed values of the claim iss, such as acme=https://id.example.org
 	Audiences    []string      // allowed values of the claim aud; a token needs one of them
 	Rights       []string      // rights of tokens without the claim rooms, see grant.FromFlag
-	GuestRights  []string      // rights of clients without a token; nil = Rights, or none if tokens are accepted or Asked is set
+	GuestRights  []string      // rights of clients without a token; nil = the same as Rights, but none if tokens are accepted or Asked is set
 	Revoked      *Revocations  // nil = no credential is revoked
 	MaxAge       time.Duration // longest life of a token, from iat to exp
 	Tickets      bool          // the HTTP API may make tickets, so a client without rights may still send one

@@ -42,9 +42,9 @@ type signer struct {
 }
 
 // Sign returns a resume string for the identity who. A client that sends this string gets the
-// same identity again, at any gateway with the same keys, until [Config.ResumeAge] after issued.
-// The parameter issued is the time of the identity's first resume string. So a client cannot
-// extend the time by fetching new strings.
+// same identity again, at any gateway with the same keys. The string is valid until
+// [Config.ResumeAge] after issued, the time of the identity's first resume string. So a client
+// cannot extend the time by fetching new strings.
 func (g *signer) Sign(who proto.Identity, issued time.Time) string {
 	b := make([]byte, 0, resumeHead+len(who.ID)+len(who.Name)+resumeTag)
 	b = append(b, resumeVersion)

@@ -70,8 +70,9 @@ func (r *Revocations) Add(list []proto.Revocation) {
 	}
 }
 
-// Check returns the refusal for a revoked credential, or nil. The parameters describe the
-// credential: its id, its family of sessions ("" = none; see [Pass]), and when it was issued.
+// Check returns a refusal if a credential was revoked. The parameters describe the credential:
+// its id, its family of sessions, and when it was issued. For the family, see [Pass]; "" means
+// that there is none.
 func (r *Revocations) Check(id, family string, issued time.Time) error {
 	if r == nil {
 		return nil

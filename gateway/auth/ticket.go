@@ -84,8 +84,8 @@ func TicketRefusal(used bool) error {
 	return errTicketUnknown
 }
 
-// KeyUnknown returns the refusal for a resume string or ticket whose signing key the gateway could
-// not look up.
+// KeyUnknown returns the refusal for a resume string or ticket if the gateway could not look up
+// the key that signed it.
 func KeyUnknown() error { return errKeyUnknown }
 
 // Pass returns what the ticket allows, for use in resume strings.

@@ -193,7 +193,7 @@ func (a *Auth) Token(token string) (Holder, error) {
 }
 
 // findKeys returns the issuer of a token, and the keys of this issuer that may check the token.
-// The claim iss only selects the issuer. Nobody gains anything by forging it, because the
+// The claim iss only selects the issuer. Nobody gains anything by forging iss, because the
 // signature must then match a key of the selected issuer.
 func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
 	if _, has := t.Header["crit"]; has {

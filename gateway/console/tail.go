@@ -64,7 +64,7 @@ func (t *target) tail(ctx context.Context, p *printer, rooms []proto.Room, last 
 		return err
 	}
 	defer c.Close()
-	heads := map[proto.Room]uint64{} // seqs of the events that were the newest at the join and are not printed yet
+	heads := map[proto.Room]uint64{} // for each room: seq of the newest event at the join, until it is printed
 	for _, room := range rooms {
 		head, err := c.Join(ctx, room, proto.From{Last: last})
 		if err != nil {

@@ -64,8 +64,8 @@ type Gate interface {
 	// peer and closes the connection.
 	Enter(peer netip.Addr, now time.Time) (refusal []byte, ok bool)
 
-	// Leave ends what Enter has begun, for a connection that was accepted but ends before the
-	// loop calls Opened. For example, its TLS handshake fails.
+	// The loop calls Leave for a connection that Enter has accepted, if the connection ends
+	// before the call of Opened. For example, its TLS handshake fails.
 	Leave(peer netip.Addr)
 }
 

@@ -133,7 +133,7 @@ func TestPauseStopsReadingUntilResume(t *testing.T) {
 	})
 }
 
-// The handler receives the unused bytes of a resumed connection. Its answer to them leaves in the
+// After a pause, the handler receives the unused bytes and answers them. The answer leaves in the
 // same iteration, even if nothing else happens on the loop.
 func TestTurnFollowsThePassingOfUnusedBytes(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {

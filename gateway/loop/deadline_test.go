@@ -39,8 +39,8 @@ func TestDueFollowsTheLastDeadline(t *testing.T) {
 	})
 }
 
-// After a change of the system's clock, deadlines do not pass late. They also do not pass too
-// early, which would keep the loop from sleeping.
+// After a change of the system's clock, deadlines do not pass late. They do not pass too early
+// either: the loop still sleeps until a deadline.
 func TestDeadlinesIgnoreTheWallClock(t *testing.T) {
 	for _, jump := range []time.Duration{time.Hour, -time.Hour} {
 		eachBackend(t, func(t *testing.T, cfg loop.Config) {

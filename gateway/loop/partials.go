@@ -8,8 +8,8 @@ const (
 )
 
 // partials stores received bytes that the handler has not used yet, mostly the beginning of a
-// frame. Few connections have any. Each size of buffer has a pool, to which an empty buffer
-// returns. The garbage collector may free buffers in a pool. The loop owns partials.
+// frame. Few connections have any. When a buffer is empty, it goes back to the pool for buffers
+// of its size. The garbage collector may free buffers in a pool. The loop owns partials.
 type partials struct {
 	held   []*partial // indexed by conn.partial - 1
 	unused []uint32   // free indexes of held

@@ -35,7 +35,7 @@ func (w *waker) wake() {
 	w.due = true
 	if w.asleep && w.end != nil {
 		w.asleep = false
-		w.end() // under the lock, because after stop the descriptor that end writes to is closed
+		w.end() // with mu held: end writes to a descriptor, which the loop closes after stop
 	}
 }
 

@@ -12,7 +12,7 @@ const (
 // the wheel.
 //
 // Each frame of a peer moves the deadline of its connection, so moving must be cheap. The method
-// set only records the new tick. When the bucket of the old tick is reached, advance moves the
+// set only records the new tick. When advance reaches the bucket of the old tick, it moves the
 // connection to the bucket of the new tick. So a busy connection costs one visit per deadline,
 // no more than a quiet connection.
 //

@@ -103,8 +103,8 @@ func (a *api) handler(serve func(*http.Request, *caller) (answer, error)) http.H
 	}
 }
 
-// bounded calls serve with a bounded body. If the body may be unusually long, its bytes count in
-// the memory budget.
+// bounded calls serve with a bounded body. If the body may be unusually long, bounded takes its
+// bytes from the memory budget meanwhile.
 func (a *api) bounded(w http.ResponseWriter, r *http.Request, by *caller, serve func(*http.Request, *caller) (answer, error)) (answer, error) {
 	most := proto.CommandBytes(a.maxMessage)
 	r.Body = http.MaxBytesReader(w, r.Body, int64(most))

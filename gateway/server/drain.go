@@ -12,8 +12,8 @@ const drainStep = 50 * time.Millisecond
 // messages. It is longer than any request may wait for its answer.
 const lastAnswers = 12 * time.Second
 
-// lastWords is how long clients have, after their close frame has been queued, to read the frame
-// and to close the connection.
+// lastWords is how long clients have to read the last close frame and to close the connection.
+// The time begins when the frame has been queued.
 const lastWords = 3 * time.Second
 
 // drain stops accepting connections and closes all sessions with the code for going away. It
@@ -31,7 +31,7 @@ func (f *listener) drain(over time.Duration, log *slog.Logger) {
 	tick := time.NewTicker(drainStep)
 	defer tick.Stop()
 	for left := total; left > 0 && time.Since(begun) < over+lastAnswers; <-tick.C {
-		// Keep open as many sessions as there would still be if they were closed at an even pace.
+		// If sessions were closed at an even pace, this many would be open now.
 		stay := 0
 		if remaining := over - time.Since(begun); remaining > 0 {
 			stay = int(float64(total) * float64(remaining) / float64(over))

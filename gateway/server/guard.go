@@ -82,9 +82,9 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	return ""
 }
 
-// caller is the sender of a request to the API, with its rights. It is one of these: a program
-// with a token of the token file, a user with a token or a resume string, a guest, or a program
-// on this machine, which may do everything.
+// caller is the sender of a request to the API, with its rights. It is a program with a token of
+// the token file, a user with a token or a resume string, a guest, or a program on this machine.
+// The last of these may do everything.
 type caller struct {
 	who   proto.Identity
 	token *auth.APIToken // a token of the token file; nil = the rights are those in grant
@@ -96,7 +96,7 @@ type caller struct {
 	// From the credential of a user or guest:
 	issued  time.Time
 	expires time.Time  // zero = the credential does not expire
-	tokenID string     // the id in the token, which may differ from the id in who, given by the backend; "" = no token
+	tokenID string     // the id in the token; the backend may have put another id into who; "" = no token
 	pass    *auth.Pass // the backend's earlier answers; empty = there are none
 
 	headers map[string]string // headers for the backend
@@ -108,8 +108,8 @@ var local = caller{who: proto.Identity{ID: "api"}, grant: grant.Everywhere(proto
 // guests, but not for programs.
 func (c *caller) asked() bool { return c.token == nil && !c.local }
 
-// may returns the refusal for a caller that does not have the right in the room. It returns nil
-// if the caller has the right.
+// may returns a refusal if the caller does not have the right in the room. Otherwise it returns
+// nil.
 func (c *caller) may(room proto.Room, right proto.Right) error {
 	var refusal *proto.Refusal
 	if c.token != nil {
@@ -126,8 +126,8 @@ func (c *caller) may(room proto.Room, right proto.Right) error {
 	return refusal
 }
 
-// mayBe returns the refusal for a caller that may not send messages under the given id.
-// Otherwise it returns nil.
+// mayBe returns a refusal if the caller may not send messages under the given id. Otherwise it
+// returns nil.
 func (c *caller) mayBe(id string) error {
 	switch {
 	case c.local:
@@ -177,7 +177,7 @@ func (c *caller) rights(room proto.Room) (rights proto.Rights) {
 	return rights
 }
 
-// banned returns the refusal for a caller that is banned from a room. Otherwise it returns nil.
+// banned returns a refusal if the caller is banned from a room. Otherwise it returns nil.
 func (c *caller) banned(limits *proto.Restrictions) error {
 	if banned := limits.CheckBan(c.who.ID, proto.IsGuest(c.who.ID), time.Now()); banned != nil {
 		return banned
@@ -320,7 +320,7 @@ func (g *guard) findKey(r *http.Request, resume string) error {
 	return err
 }
 
-// revoked returns the refusal for a resume string that was revoked. Otherwise it returns nil.
+// revoked returns a refusal if the resume string was revoked. Otherwise it returns nil.
 func (g *guard) revoked(pass *auth.Pass) error {
 	for _, id := range []string{pass.Who.ID, pass.Token} {
 		if err := g.auth.Revoked().Check(id, pass.Family, pass.Issued); err != nil {

@@ -16,8 +16,8 @@ import (
 // ends requests that are silent for 60 s.
 const maxWait = 50 * time.Second
 
-// messages answers with a [proto.Page]. A request with wait= is answered later by an event loop:
-// as soon as there is an event after since=, or when the time is over.
+// messages answers with a [proto.Page]. If the request contains wait=, an event loop answers
+// later: as soon as there is an event after since=, or when the time is over.
 func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 	by, err := a.begin(w, r)
 	var q history.Query

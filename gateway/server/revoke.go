@@ -37,7 +37,7 @@ func (a *api) revoke(r *http.Request, by *caller) (answer, error) {
 	return appendJSON(nil, map[string]any{"ok": map[string]time.Time{"at": at.UTC()}}), nil
 }
 
-// mayRevoke returns the refusal for a caller that may not revoke the credentials of an id. For a
+// mayRevoke returns a refusal if the caller may not revoke the credentials of an id. For a
 // session, the id is "". The gateway does not know to which id the session belongs, so the caller
 // needs the right for all ids.
 func (c *caller) mayRevoke(id string) error {

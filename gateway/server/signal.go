@@ -45,8 +45,8 @@ func (a *api) signal(r *http.Request, by *caller) (answer, error) {
 	return answer(`{"ok":{}}`), nil
 }
 
-// silenced returns the refusal for a caller that may not send a signal now. Signals do not go
-// through the room's owner. So the gateway itself applies bans, mutes, the slow mode and a close.
+// silenced returns a refusal if the caller may not send a signal now. Signals do not go through
+// the room's owner. So the gateway itself applies bans, mutes, the slow mode and a close.
 func (a *api) silenced(r *http.Request, by *caller, s *publish.Say) error {
 	head, err := await(r.Context(), func(done func(history.Head, error)) {
 		a.bridge.Read(history.Query{Room: s.Room, Limit: 1}, func(p reads.Page, err error) {

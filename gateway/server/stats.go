@@ -11,8 +11,8 @@ import (
 	"roomcast/proto"
 )
 
-// stats adds up the counters of the loops, for /metrics and for nats micro stats. Before the
-// method watch is called, it has no counters. It is safe for concurrent use.
+// stats adds up the counters of the loops, for /metrics and for the command "nats micro stats".
+// Before the method watch is called, it has no counters. It is safe for concurrent use.
 type stats struct {
 	memory *limit.Budget
 

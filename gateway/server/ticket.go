@@ -43,7 +43,7 @@ type ticketRequest struct {
 	Until string          `json:"until"`
 }
 
-// ticket returns the ticket for this request, or why the caller gets none.
+// ticket returns the ticket for this request, or a refusal if the caller gets none.
 func (asked *ticketRequest) ticket(by *caller) (*auth.Ticket, error) {
 	if refusal := proto.CheckID(asked.ID); refusal != nil {
 		return nil, refusal
@@ -80,7 +80,7 @@ func (asked *ticketRequest) ticket(by *caller) (*auth.Ticket, error) {
 	}, nil
 }
 
-// mayGrant returns the refusal for a caller that may not put these rights into a ticket.
+// mayGrant returns a refusal if the caller may not put these rights into a ticket.
 func (c *caller) mayGrant(rooms json.RawMessage) error {
 	rules, err := grant.Rules(rooms)
 	switch {

@@ -10,9 +10,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// bearerOffer is the beginning of a subprotocol that contains a token, as in bearer.eyJhbGci….
-// Subprotocols are the only header of a WebSocket handshake that a script in a browser can
-// choose.
+// bearerOffer is the beginning of a subprotocol that contains a token, as in bearer.eyJhbGci…. A
+// script in a browser can choose the subprotocols of a WebSocket handshake, but no other header.
 const bearerOffer = "bearer."
 
 // unnamedLimits bounds the first frame of a client that must send auth. A token has up to 12
@@ -74,10 +73,10 @@ func (h *handshakes) credential(s *session, req *wire.Request, site auth.Site) (
 	return g, nil
 }
 
-// cookieCounts reports whether the gateway may accept the cookie of a request as a credential.
-// If the request has an Origin, that origin must be allowed to use the cookie. A request without
-// an Origin, such as a request for events, must have a header in which the browser states that
-// the request comes from the same origin.
+// cookieCounts reports whether the gateway may accept the cookie of a request as a credential. If
+// the request has an Origin, that origin must be allowed to use the cookie. Without an Origin, as
+// in a request for events, it must have the header Sec-Fetch-Site. In this header, the browser
+// must say that the request comes from the same origin.
 func (h *handshakes) cookieCounts(req *wire.Request, site auth.Site) bool {
 	if len(req.Origin) == 0 {
 		return req.SameOrigin

@@ -137,10 +137,10 @@ func (qs *questions) redeem(s *session, ticket string, done func(*session, error
 	})
 }
 
-// withKey looks up the key that signed a resume string or ticket, and then calls next on the
-// loop, at once or later. The error is not nil if the gateway could not ask roomsvc for the key.
-// It is nil if there is no such key, because then a later check of the signature fails. If the
-// session has ended, next is not called.
+// withKey looks up the key that signed a resume string or ticket. Then it calls next on the loop,
+// at once or later, unless the session has ended. The error is not nil if the gateway could not
+// ask roomsvc for the key. It is nil if there is no such key, because then a later check of the
+// signature fails.
 func (qs *questions) withKey(s *session, signed string, next func(*session, error)) {
 	if qs.auth.KnowsKeyOf(signed) {
 		next(s, nil)
@@ -423,8 +423,8 @@ func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 	})
 }
 
-// enqueue asks the backend about content, in the order of the calls for a session: it waits until
-// the backend has answered the questions before this one. The caller must not change the body of
+// enqueue asks the backend about content. If the backend has not answered earlier questions of
+// the session, enqueue first waits for these answers. The caller must not change the body of
 // content later.
 func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content, verb proto.Verb, allowed func(proto.Content), refused func(*proto.Refusal)) {
 	a := qs.asked[s.id]

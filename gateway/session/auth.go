@@ -70,8 +70,8 @@ func (qs *questions) renewed(s *session, command string) {
 	qs.expelLost(s)
 }
 
-// authenticateFirst handles auth in a session that has no credential yet. If it succeeds, its
-// answer is hello, and an ok if the command has an id.
+// authenticateFirst handles auth in a session that has no credential yet. If the credential is
+// valid, it answers with hello, and then with an ok if the command has an id.
 func (c *commands) authenticateFirst(s *session, cmd *proto.Command) {
 	if refusal := c.tooManyFailures(s); refusal != nil {
 		c.close(s, proto.CloseShed, proto.AsRefusal(refusal).Message, proto.LeftServer)

@@ -53,8 +53,8 @@ func TakeBack(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// hijack takes a connection back from net/http. Early are the bytes that net/http has read from
-// the connection but not used.
+// hijack takes a connection back from net/http. The result early contains the bytes that net/http
+// has read from the connection but not used.
 func hijack(w http.ResponseWriter) (c *CountedConn, early []byte, err error) {
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -103,9 +103,8 @@ func (st *state) senderWait(s *session) time.Duration {
 	return st.cfg.Rates.Take(s.who.ID, st.cfg.Rate, st.loop.Now())
 }
 
-// slowDown takes a token for a message of a text session or for a ping, neither of which can be
-// refused. If there is no token, the gateway stops reading the session until some tokens have
-// come back.
+// slowDown takes a token for a message of a text session or for a ping. The gateway cannot refuse
+// these. If there is no token, it stops reading the session until some tokens have come back.
 //
 // Pauses that follow each other within floodPause form a series. When a series has lasted for
 // FloodTime, the gateway closes the session. So a client that sends a little more than --rate is

@@ -255,9 +255,8 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 	}
 }
 
-// unfit returns the refusal for a session that has just joined a room but may not stay there. For
-// example, it may have lost its right since the request. If the session may stay, unfit returns
-// nil.
+// unfit returns a refusal if a session that has just joined a room may not stay there. For
+// example, it may have lost its right since the request. Otherwise unfit returns nil.
 func (h *handshakes) unfit(s *session, n hub.Notice) *proto.Refusal {
 	if lost := h.forbidden(s, n.Room, proto.RightRead); lost != nil {
 		return lost

@@ -79,8 +79,8 @@ func idIn(frame string) string {
 	return id
 }
 
-// After a change of keys, every gateway accepts strings signed with the old key or the new key,
-// even a gateway that has not learned the new key yet.
+// After a change of keys, every gateway accepts strings signed with the old key or the new key.
+// One of the gateways in this test has not learned the new key yet.
 func TestKeysChangeWithoutLosingASession(t *testing.T) {
 	k := startKeyed(t)
 	a, b := start(t, k.here), start(t, k.here)

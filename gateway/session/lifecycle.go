@@ -292,7 +292,7 @@ func (lc *lifecycle) arm(s *session) {
 		return max(time.Second, limit-time.Duration(now-since)*time.Second)
 	}
 	next := left(s.heard, lc.cfg.PingAfter)
-	if s.pinged != 0 { // nothing moves the deadline when the pong arrives, so it must not be later than the next ping
+	if s.pinged != 0 { // a pong does not move the deadline, so set it no later than the next ping
 		next = left(s.pinged, min(lc.cfg.PongTime, lc.cfg.PingAfter))
 	}
 	if s.partial != 0 {

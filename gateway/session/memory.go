@@ -5,7 +5,7 @@ import (
 	"roomcast/proto"
 )
 
-// restOf returns the part of the memory budget in which the unused bytes of s count.
+// restOf returns the part of the memory budget to which the unused bytes of s belong.
 func (st *state) restOf(s *session) *limit.Part {
 	if s.flags&upgraded == 0 {
 		return &st.requests

@@ -40,8 +40,8 @@ func TestManyPagesRequestedAtOnceAreAnswered(t *testing.T) {
 	}
 }
 
-// The limit of a message is for its text after parsing. So JSON escapes may make the frame much
-// longer, also over several frames.
+// The limit of a message is for its text after parsing. So JSON escapes may make the command much
+// longer. The command may also arrive in several frames.
 func TestMessageMayBeAllEscapes(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		memory := limit.NewBudget(64 << 20)

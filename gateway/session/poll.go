@@ -29,10 +29,10 @@ type Poll struct {
 	Issued  time.Time
 	Expires time.Time // zero = it does not expire
 	Family  string    // see [auth.Pass]; "" = none
-	Token   string    // the id in the token, if the backend has given the client another id; "" = the id in Who
+	Token   string    // the id in the token; "" = the same as in Who, because the backend has not changed it
 
-	// Check returns the refusal for a client that may no longer read the room. Answer encodes
-	// the whole HTTP answer to the request: a page, or an error instead of a page.
+	// Check returns a refusal if the client may no longer read the room. Answer encodes the whole
+	// HTTP answer to the request: a page, or an error instead of a page.
 	Check  func(*proto.Restrictions) error
 	Answer func(*proto.Page, error) []byte
 

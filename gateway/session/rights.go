@@ -9,8 +9,8 @@ import (
 	"roomcast/proto"
 )
 
-// forbidden returns the refusal for a session that does not have the right in the room. It
-// returns nil if the session has the right.
+// forbidden returns a refusal if the session does not have the right in the room. Otherwise it
+// returns nil.
 func (st *state) forbidden(s *session, room proto.Room, right proto.Right) *proto.Refusal {
 	return s.grant.Check(room, s.who.ID, right)
 }
@@ -50,14 +50,15 @@ func (lc *lifecycle) tellEnded(s *session, room proto.Room, code proto.CloseCode
 	lc.endEmpty(s, code, why)
 }
 
-// banned returns the refusal for a session whose user is banned from a room. Otherwise it
-// returns nil.
+// banned returns a refusal if the session's user is banned from the room. Otherwise it returns
+// nil.
 func (st *state) banned(s *session, limits *proto.Restrictions) *proto.Refusal {
 	return limits.CheckBan(s.who.ID, proto.IsGuest(s.who.ID), st.loop.Now())
 }
 
-// expelled returns the refusal for a command if the session has lost its membership since it sent
-// the command. It returns nil if the session is still a member.
+// expelled returns a refusal if the session is no longer a member of the room, or may no longer
+// read it. It is for commands that are answered some time after they were sent. Otherwise
+// expelled returns nil.
 func (lc *lifecycle) expelled(s *session, room proto.Room) *proto.Refusal {
 	if refusal := lc.forbidden(s, room, proto.RightRead); refusal != nil {
 		return refusal

@@ -3,15 +3,15 @@
 // WebSocket, readers of Server-Sent Events, and HTTP requests that wait for messages.
 //
 // All bytes for clients go through the loop's [hub.Hub], which keeps them in order. To store or
-// read messages, this package calls the [bridge.Bridge], whose answers come back to the loop
-// through the hub. No function of this package blocks.
+// read messages, this package calls the [bridge.Bridge]. The answers of the bridge come back to
+// the loop through the hub. No function of this package blocks.
 //
 // # Reading order
 //
-// handshake.go: how a session begins. frame.go and dispatch.go: frames of clients. Then one
-// file for each verb: say.go, join.go, leave.go, history.go, members.go, signal.go, auth.go.
-// stream.go: readers of several rooms. poll.go: requests that wait.
-// lifecycle.go: how sessions end. state.go: the state of a session.
+// handshake.go: how a session begins. frame.go and dispatch.go: frames of clients. Then one file
+// for each verb: say.go, join.go, leave.go, history.go, members.go, signal.go, auth.go.
+// stream.go: readers of several rooms. poll.go: requests that wait. lifecycle.go: how sessions
+// end. state.go: the state of a session.
 package session
 
 import (

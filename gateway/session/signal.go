@@ -56,8 +56,8 @@ func (c *commands) signal(s *session, cmd *proto.Command) error {
 	return nil
 }
 
-// silenced returns the refusal for a member that may not send a signal now. Signals do not go
-// through the room's owner. So the gateway itself applies bans, mutes and the slow mode.
+// silenced returns a refusal if a member may not send a signal now. Signals do not go through the
+// room's owner. So the gateway itself applies bans, mutes and the slow mode.
 func (lc *lifecycle) silenced(s *session, room proto.Room) *proto.Refusal {
 	head, _, _ := lc.hub.Head(s.id, room)
 	now := lc.loop.Now()

@@ -174,11 +174,11 @@ func (r *Reader) finish(buf []byte) (Frame, int, error) {
 	return f, n, nil
 }
 
-// dropWaste moves the gathered bytes to the end of the waste. Then the caller can remove as many
-// bytes before them as there was waste. dropWaste returns this number.
+// dropWaste moves the gathered bytes to the end of the waste, so that the waste is now at the
+// beginning of buf. It returns the length of the waste, which the caller can remove.
 //
-// It moves nothing if there is less waste than gathered bytes. So all moves together copy no more
-// bytes than were received, and the waste stays smaller than the message.
+// It moves nothing and returns 0 if there is less waste than gathered bytes. So all moves
+// together copy no more bytes than were received, and the waste stays smaller than the message.
 func (r *Reader) dropWaste(buf []byte) int {
 	waste := r.at - r.have
 	if waste < r.have {

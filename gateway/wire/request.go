@@ -12,7 +12,7 @@ import (
 const MaxRequest = 16 << 10
 
 // Request is the head of an HTTP request. Its byte slices point into the buffer that was parsed.
-// Once the caller reuses that buffer, of all these fields only Path may still be used.
+// After the caller has reused this buffer, only Path may still be used.
 type Request struct {
 	// At most one of these two is true. If both are false, net/http must answer the request.
 	Upgrade bool // the request is a valid WebSocket handshake
@@ -176,7 +176,7 @@ func isToken(p []byte) bool {
 	return len(p) > 0
 }
 
-// hasToken reports whether a list with commas contains the token, in upper or lower case.
+// hasToken reports whether a comma-separated list contains the token, in upper or lower case.
 func hasToken(list []byte, token string) bool {
 	for item := range bytes.SplitSeq(list, []byte(",")) {
 		if strings.EqualFold(string(bytes.Trim(item, " \t")), token) {

@@ -1,5 +1,5 @@
-// Package clocktest makes times as a program sees them after a change of the system's clock: the
-// wall reading has jumped, and the monotonic reading has not.
+// Package clocktest simulates a change of the system's clock, as a program sees it. In a
+// time.Time, the wall reading has jumped, and the monotonic reading has not.
 package clocktest
 
 import (

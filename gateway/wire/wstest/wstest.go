@@ -65,8 +65,8 @@ func AppendHeader(b []byte, first byte, size int) []byte {
 	return append(append(b, first), Length(size)...)
 }
 
-// Next returns the first frame in b, which a server has sent, and the number of bytes of the
-// frame. If b does not contain the whole frame yet, this number is 0.
+// Next returns the first frame in b, and the length of the whole frame in used. The bytes come
+// from a server. If b does not contain the whole frame yet, used is 0.
 func Next(b []byte) (op byte, payload []byte, used int) {
 	if len(b) < 2 {
 		return 0, nil, 0
