@@ -383,8 +383,8 @@ func AppendSignal(b []byte, room Room, kind string, from Identity, data []byte) 
 	return append(b, "}}"...)
 }
 
-// AppendJoined appends {"room":…,"joined":{"id":…,"name":…,"count":n}}. Count is the number of
-// people in the room, as the sending gateway knows it. If there are more than [MaxListed]
+// AppendJoined appends {"room":…,"joined":{"id":…,"name":…,"count":n}}. The parameter count is the
+// number of people in the room, as the sending gateway knows it. If there are more than [MaxListed]
 // people, the caller passes no identity.
 func AppendJoined(b []byte, room Room, who Identity, count int) []byte {
 	return appendPresence(b, room, "joined", who, count, "")

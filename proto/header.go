@@ -19,7 +19,7 @@ const (
 	HeaderEnc  = "Rc-Enc"  // the payload is sealed; the value is the version of the seal
 
 	HeaderRights = "Rc-Rights" // the sender's rights in the room, separated by spaces; missing = all rights
-	HeaderMember = "Rc-Member" // of an act: the id of the user that it concerns
+	HeaderMember = "Rc-Member" // of an act: the id of the user whom the act concerns
 	HeaderFor    = "Rc-For"    // of an act: how long it lasts
 	HeaderEvery  = "Rc-Every"  // of the act slow: a member may say one message in this time
 	HeaderSeq    = "Rc-Seq"    // of delete and edit: the seq of the message

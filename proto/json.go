@@ -204,8 +204,8 @@ func (r *jsonReader) str() (string, error) {
 // line feed. 0 means that there is no such escape.
 var unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
-// rawString checks a string and returns the bytes between its quotes. Plain reports whether they
-// contain no escapes.
+// rawString checks a string and returns the bytes between its quotes. The result plain reports
+// whether they contain no escapes.
 func (r *jsonReader) rawString() (raw []byte, plain bool, err error) {
 	if err := r.begin('"', "a string"); err != nil {
 		return nil, false, err

@@ -35,7 +35,7 @@ type State struct {
 // can serve text sessions without parsing JSON.
 type Span struct {
 	Form byte // one of the Span constants
-	At   int  // offset in bytes, in the payload that is not sealed
+	At   int  // offset in bytes, in the opened payload
 	Len  int  // length in bytes
 }
 

@@ -97,8 +97,8 @@ func (r *Restrictions) MutedUntil(id string, now time.Time) time.Time {
 	return until(r.Mutes, id, IsGuest(id), now)
 }
 
-// CheckBan returns the refusal for a sender that is banned at the given time, otherwise nil.
-// Guest means that a ban of all guests includes the sender.
+// CheckBan returns a refusal if the sender is banned at the given time, and otherwise nil. If guest
+// is true, a ban of all guests includes the sender.
 func (r *Restrictions) CheckBan(id string, guest bool, now time.Time) *Refusal {
 	if r == nil || !holds(r.Bans, id, guest, now) {
 		return nil
@@ -189,8 +189,8 @@ func (r *Restrictions) Count(now time.Time) (n int) {
 	return n
 }
 
-// After returns the restrictions after the event e, whose epoch is given. If r includes the
-// event already, After returns r.
+// After returns the restrictions as they are after the event e of the given epoch. If r includes
+// the event already, After returns r.
 func (r *Restrictions) After(e *Event, epoch string) *Restrictions {
 	next := &Restrictions{Epoch: epoch}
 	if r != nil {

@@ -24,9 +24,9 @@ type ticket struct {
 	done   func(first bool, err error)
 }
 
-// UseTicket marks a ticket as used. Then it calls done. First is true if no gateway had marked the
-// ticket before. UseTicket never blocks. Usually another goroutine calls done. If too many tickets
-// wait already, UseTicket calls done with an error before it returns.
+// UseTicket marks a ticket as used. Then it calls done. Its argument first is true if no gateway
+// had marked the ticket before. UseTicket never blocks. Usually another goroutine calls done. If
+// too many tickets wait already, UseTicket calls done with an error before it returns.
 func (b *Bridge) UseTicket(number string, done func(first bool, err error)) {
 	select {
 	case b.tickets <- ticket{number, done}:

@@ -52,8 +52,9 @@ const (
 	retryRead = 250 * time.Millisecond
 )
 
-// start begins the replay of a member, after the client has received the answer to its join.
-// Told is the room's head in that answer. Since then, newer events may have been delivered.
+// start begins the replay of a member, after the client has received the answer to its join. The
+// parameter told is the room's head in that answer. Since then, newer events may have been
+// delivered.
 func (cs *catchups) start(c *conn, m membership, told history.Head) {
 	a := cs.fanout.audiences[m.audience]
 	cu := cs.members[memberKey{c.id(), m.audience}]

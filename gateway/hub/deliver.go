@@ -10,8 +10,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// deliver handles a delivery from a feed. Skip is 1 + the slot of the connection that sent the
-// signal, and so must not receive it. If skip is 0, all members receive the delivery.
+// deliver handles a delivery from a feed. The parameter skip is 1 + the slot of the connection that
+// sent the signal, and so must not receive it. If skip is 0, all members receive the delivery.
 func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 	rm := rs.byName[d.Room]
 	if rm == nil || !rm.ready {
@@ -289,9 +289,9 @@ func (rs *rooms) reserve(a *audience, n int) {
 }
 
 // dropUpTo drops the ring's frames before the given offset. Members that still need these frames
-// fall behind. From then on the hub serves them from the log. If their format cannot express
-// gaps, their sessions get a Slow notice. Need is the lowest cursor of all members. The function
-// updates it.
+// fall behind. From then on the hub serves them from the log. If their format cannot express gaps,
+// their sessions get a Slow notice. The parameter need points to the lowest cursor of all members.
+// The function updates this cursor.
 func (rs *rooms) dropUpTo(a *audience, to uint64, need *uint64) {
 	if *need < to {
 		for i, m := range a.Members() {

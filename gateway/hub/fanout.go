@@ -90,9 +90,9 @@ func (f *fanout) markDirty(a *audience) {
 	}
 }
 
-// pass writes the ring's frames to its members. It continues the present pass, or begins a new
-// one. It makes at most budget writes. Events that arrive during a pass are written together in
-// the next pass. Done reports that the pass has ended and that there are no bytes for another
+// pass writes the ring's frames to its members. It continues the present pass, or begins a new one.
+// It makes at most budget writes. Events that arrive during a pass are written together in the next
+// pass. The result done reports that the pass has ended and that there are no bytes for another
 // pass.
 func (f *fanout) pass(a *audience, budget int) (writes int, done bool) {
 	if a.Begin() {

@@ -25,7 +25,7 @@ type intake struct {
 	spare []item // the items of the last batch, for reuse; owned by the loop
 }
 
-// dropped summarizes the deliveries of a room that were dropped. Their content is in the log.
+// dropped summarizes the dropped deliveries of a room. Their content is in the log.
 type dropped struct {
 	seq   uint64          // seq of the newest event
 	epoch string          // epoch of the newest event

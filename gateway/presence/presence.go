@@ -96,8 +96,8 @@ func New(cfg Config, feeds *follow.Feeds, ephemeral chan *nats.Msg) *Presence {
 // Stats returns the presence's counters.
 func (p *Presence) Stats() *Stats { return p.stats }
 
-// Signal sends a signal to the members of a room. It copies json. Origin is the session that
-// sent the signal. That session does not receive it.
+// Signal sends a signal to the members of a room. It copies json. The parameter origin names the
+// session that sent the signal. This session does not receive the signal.
 func (p *Presence) Signal(room proto.Room, json []byte, origin string) {
 	size := len(json) + signalSize
 	if p.queued.Add(1) > maxSignals || !p.cfg.Memory.Take(limit.Says, size) {

@@ -87,8 +87,9 @@ type Output struct {
 	Answer  []Share  // a list for the gateway whose change was applied, or for roomsvc
 }
 
-// NewTracker returns the tracker of a room without people. Run is the time in Unix nanoseconds.
-// It must be greater than the run of any earlier tracker for this room on this gateway.
+// NewTracker returns the tracker of a room without people. The parameter run is the time in Unix
+// nanoseconds. It must be greater than the run of any earlier tracker for this room on this
+// gateway.
 func NewTracker(self string, run int64, now time.Time) *Tracker {
 	return &Tracker{self: self, mark: Mark{Run: run}, begun: now, emptied: now, doubt: true}
 }

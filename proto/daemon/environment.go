@@ -43,11 +43,11 @@ func envName(service string, f *pflag.Flag) string {
 
 func envPrefix(service string) string { return strings.ToUpper(service) + "_" }
 
-// readEnvironment sets the flags of cmd that are missing on the command line from their
-// environment variables. An empty variable counts as missing. In the variable of a flag that may
-// be repeated, commas separate the values. If a variable has the program's prefix but belongs to
-// no flag, readEnvironment prints a line and continues. It must not fail, because Kubernetes
-// sets GATEWAY_PORT and other variables for a service named gateway.
+// readEnvironment sets flags of cmd from their environment variables. It sets only the flags that
+// are missing on the command line. An empty variable counts as missing. In the variable of a flag
+// that may be repeated, commas separate the values. If a variable has the program's prefix but
+// belongs to no flag, readEnvironment prints a line and continues. It must not fail, because
+// Kubernetes sets GATEWAY_PORT and other variables for a service named gateway.
 func readEnvironment(root, cmd *cobra.Command, environ []string, stderr io.Writer) error {
 	service := root.Name()
 	values := make(map[string]string, len(environ))

@@ -168,9 +168,9 @@ func (b *backward) probe(ctx context.Context, low, high mark, seq uint64, middle
 	return r, nil
 }
 
-// read returns the records in the given range of seqs. It begins at the mark low, which is
-// before them. It stops when the payloads have more than most bytes. Seen is the last seq that
-// it has read, or the end of the range if there are no more records.
+// read returns the records in the given range of seqs. It begins at the mark low, which is before
+// them. It stops when the payloads have more than most bytes. The result seen is the last seq that
+// was read. If there are no more records, it is the end of the range.
 func (b *backward) read(ctx context.Context, low mark, from, to uint64, most int) (out []proto.Record, seen uint64, err error) {
 	where, bytes, count := low.stream, 0, 0
 	defer func() { b.took(count, bytes) }()

@@ -10,8 +10,8 @@ import (
 	"roomcast/proto"
 )
 
-// withStubs returns the records, with stubs in place of deleted records. After is the seq of the
-// record before the first.
+// withStubs returns the records, with stubs in place of deleted records. The parameter after is the
+// seq of the record before the first.
 func withStubs(records []proto.Record, after uint64, limits *proto.Restrictions) []proto.Record {
 	if limits == nil || len(limits.Deleted) == 0 {
 		return records

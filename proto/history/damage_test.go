@@ -70,7 +70,7 @@ func TestReadSkipsDamagedRecords(t *testing.T) {
 		if bad < n {
 			reason := "damaged"
 			if bad == 1 {
-				reason = "trimmed" // there is no older record, so the damage looks like a limit of the log
+				reason = "trimmed" // there is no older record, so it looks as if a limit had removed this one
 			}
 			gap = []string{fmt.Sprintf("%d-%d %s", bad, bad, reason)}
 		}

@@ -75,7 +75,7 @@ type Head struct {
 	Stream uint64    // stream sequence of the record; 0 = unknown
 	Closed bool
 	Why    string // the reason for the close, if the newest record is the close
-	Act    uint64 // seq of the newest act in this epoch, or of the first record of an epoch that began with restrictions; 0 = none
+	Act    uint64 // seq of the newest act in this epoch; the first record of an epoch that began with restrictions counts as an act; 0 = none
 
 	// Limits are the bans, the mutes and the slow mode after the newest record, or after a later
 	// record. Only [Log.Complete] and reads of a room without records set this field. Nil means

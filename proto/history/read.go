@@ -113,8 +113,8 @@ func (l *Log) missing(ctx context.Context, room proto.Room, seq uint64) (proto.G
 	return proto.GapTrimmed, nil
 }
 
-// reset makes q begin with the oldest record, because q continues another log. It returns the
-// gap that announces this to the reader.
+// reset makes q begin with the oldest record, because the reader has received another history. It
+// returns the gap that announces this to the reader.
 func (q *Query) reset(head proto.Record) *proto.Gap {
 	gap := Reset(q.Room, q.Since, headOf(head))
 	q.Since, q.Stream, q.Before, q.Epoch, q.At = 0, 0, 0, "", time.Time{}
@@ -208,8 +208,8 @@ func (w want) holds(r proto.Record) bool {
 	return r.Seq >= w.from && r.Seq <= w.to && (w.after.IsZero() || r.State.At.After(w.after))
 }
 
-// finish removes the records that exceed the limits of the page, and sets Gap and More. Promised
-// means that the reader expects all records from w.from on, so that missing records are a gap.
+// finish removes the records that exceed the limits of the page, and sets Gap and More. If promised
+// is true, the reader expects all records from w.from on, so missing records are a gap.
 func (p *Page) finish(w want, promised bool) {
 	if len(p.Records) == 0 {
 		return

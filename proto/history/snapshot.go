@@ -161,8 +161,8 @@ func (l *Log) Complete(ctx context.Context, room proto.Room, head *Head) error {
 	return nil
 }
 
-// Restrict applies to limits the later acts in the log, up to the head, and returns the result.
-// Whole reports whether the log contains all of these acts.
+// Restrict applies to limits the later acts in the log, up to the head, and returns the result. The
+// result whole reports whether the log contains all of these acts.
 func (l *Log) Restrict(ctx context.Context, room proto.Room, limits *proto.Restrictions, head Head) (after *proto.Restrictions, whole bool, err error) {
 	from := uint64(0)
 	if limits = limits.In(head.Epoch); limits != nil {

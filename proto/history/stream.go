@@ -33,9 +33,9 @@ func NewStream(nc *nats.Conn, name string) *Stream {
 	return s
 }
 
-// Next returns messages in order. From is the sequence where it begins. It returns at most n
-// messages, with roughly the given number of bytes. 0 bytes mean that there is no limit. The
-// subject may contain wildcards.
+// Next returns messages in order. The parameter from is the sequence of the first message. Next
+// returns at most n messages, with roughly the given number of bytes. 0 bytes mean that there is no
+// limit. The subject may contain wildcards.
 func (s *Stream) Next(ctx context.Context, subject string, from uint64, n, bytes int) ([]Entry, error) {
 	return s.list(ctx, request{Seq: from, NextBy: subject, Batch: n, MaxBytes: bytes})
 }

@@ -9,8 +9,8 @@ import (
 
 // Unreadable returns the refusal for clients if err means that this process cannot read a record of
 // the log. Otherwise it returns nil. The refusal sets no time for another try, because another try
-// would not help. Everywhere reports whether the cause also affects other rooms: this process is
-// too old, or lacks a key.
+// would not help. The result everywhere reports whether the cause also affects other rooms: this
+// process is too old, or lacks a key.
 func Unreadable(err error) (why *proto.Refusal, everywhere bool) {
 	switch {
 	case errors.Is(err, proto.ErrNewerSchema):

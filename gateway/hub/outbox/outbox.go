@@ -89,8 +89,8 @@ const (
 	spareCount = 64
 )
 
-// New returns an empty outbox. The memory budget counts its buffers. Bound is the most bytes that
-// may wait for a blocked connection; see [Outbox.Offer].
+// New returns an empty outbox. The memory budget counts its buffers. The parameter bound is the
+// most bytes that may wait for a blocked connection; see [Outbox.Offer].
 func New(w Writer, memory *limit.Budget, bound int) *Outbox {
 	return &Outbox{w: w, memory: memory, bound: bound, held: memory.Part(limit.Queues)}
 }
@@ -200,8 +200,8 @@ func (o *Outbox) Write(c *Conn, p []byte) int {
 }
 
 // Cut handles a Write that took only a part of its bytes, and so ended in the middle of a frame.
-// Rest is the rest of this frame. Cut puts it into the queue, before all later bytes. Progress says
-// whether the write took any bytes.
+// The parameter rest is the rest of this frame. Cut puts it into the queue, before all later bytes.
+// The parameter progress says whether the write took any bytes.
 func (o *Outbox) Cut(c *Conn, rest []byte, progress bool, now uint32) {
 	o.Append(c, rest)
 	o.block(c, progress, now)

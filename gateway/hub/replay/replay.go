@@ -65,14 +65,14 @@ func Behind(next uint64, epoch string) *Replay {
 // Started reports whether the client has received the answer to its join.
 func (r *Replay) Started() bool { return r.started }
 
-// Since returns the seq after which the client wants to continue. Asked reports whether the
-// client has given such a seq.
+// Since returns the seq after which the client wants to continue. The result asked reports whether
+// the client has given such a seq.
 func (r *Replay) Since() (seq uint64, asked bool) { return r.from.Since, r.from.HasSince }
 
-// Start begins the replay after the client has received the answer to its join. Told is the
-// room's head in this answer. Since then, newer events may have been delivered. If live is true,
-// there is nothing to replay: the ring contains all events that the client requested, and at is
-// the offset of the first.
+// Start begins the replay after the client has received the answer to its join. The parameter told
+// is the room's head in this answer. Since then, newer events may have been delivered. If live is
+// true, there is nothing to replay: the ring contains all events that the client requested, and at
+// is the offset of the first.
 func (r *Replay) Start(told history.Head, room *Room, events *ring.Log) (at uint64, live bool) {
 	head := room.Head
 	r.started, r.epoch, r.known, r.joined = true, head.Epoch, told.Epoch, told.Seq
@@ -148,8 +148,8 @@ type Outcome struct {
 	Retry bool       // the page contained nothing new, so read it again later
 }
 
-// Take accepts a page. Full says whether the client's format includes gaps. A client with another
-// format can be told of a gap only at the beginning of its session.
+// Take accepts a page. The parameter full says whether the client's format includes gaps. A client
+// with another format can be told of a gap only at the beginning of its session.
 func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	head := room.Head
 	if p.Head.Epoch != head.Epoch && head.Epoch != "" {

@@ -83,8 +83,8 @@ func (l *Log) Edge(at uint64) uint64 { return l.edge(l.index(at)) }
 // Half returns the first boundary between frames that is at or after the middle of the buffer.
 func (l *Log) Half() uint64 { return l.Edge(l.base + uint64(len(l.buf))/2) }
 
-// NextSeq returns the seq of the first event at or after the offset. Newest is the seq of the
-// room's newest event.
+// NextSeq returns the seq of the first event at or after the offset. The parameter newest is the
+// seq of the room's newest event.
 func (l *Log) NextSeq(at, newest uint64) uint64 {
 	i := l.index(at)
 	switch {
@@ -96,8 +96,8 @@ func (l *Log) NextSeq(at, newest uint64) uint64 {
 	return l.frames[i].Seq
 }
 
-// Find returns the offset of the event with the given seq. If this event is the next one to
-// arrive, Find returns the head. Newest is the seq of the room's newest event.
+// Find returns the offset of the event with the given seq. If this event is the next one to arrive,
+// Find returns the head. The parameter newest is the seq of the room's newest event.
 func (l *Log) Find(seq, newest uint64) (at uint64, ok bool) {
 	if seq == newest+1 {
 		return l.Head(), true
@@ -108,8 +108,8 @@ func (l *Log) Find(seq, newest uint64) (at uint64, ok bool) {
 	return 0, false
 }
 
-// OffsetAfter returns the offset after the event with the given seq. Some reports whether there is
-// any frame before that offset.
+// OffsetAfter returns the offset after the event with the given seq. The result some reports
+// whether there is any frame before that offset.
 func (l *Log) OffsetAfter(seq uint64) (at uint64, some bool) {
 	i := sort.Search(len(l.frames), func(i int) bool { return l.frames[i].Seq > seq || l.frames[i].Seq == seq && l.frames[i].Ephemeral })
 	return l.edge(i), i > 0

@@ -24,8 +24,9 @@ type Member struct {
 	Slot   uint32 // slot of the connection
 }
 
-// Away is the cursor of a member that is served from the log until its next event is in the
-// ring. It is greater than every offset, so a pass skips the member without a special test.
+// Away is the cursor of a member whose next event is not in the ring. The member is served from the
+// log until the ring contains this event. Away is greater than every offset, so a pass skips the
+// member without a special test.
 const Away = ^uint64(0)
 
 // Members returns the members. The slice is not a copy. The caller may change its elements, but
@@ -85,8 +86,8 @@ func (r *Ring) Next(steps *int) (m *Member, to uint64) {
 	return nil, 0
 }
 
-// End ends the pass if all members have been served. Ended reports whether it did. More reports
-// whether this pass or another one has bytes to write.
+// End ends the pass if all members have been served. The result ended reports whether it did. The
+// result more reports whether this pass or another one has bytes to write.
 func (r *Ring) End() (ended, more bool) {
 	if r.pos < len(r.members) {
 		return false, true
