@@ -35,32 +35,55 @@ var ingestModes = []struct {
 // ingest measures how many messages the room service stores, from the NATS request to the ack. It
 // compares two rates, in messages per CPU-second. The first is the rate of roomsvc and the NATS
 // servers together. The second is the rate of a bare publisher and the NATS servers together. Both
-// streams have the same settings and records of the same size.
+// streams have the same settings and records of the same size. Afterwards ingest measures the
+// standalone form, where one process contains NATS and the room service.
 func ingest(b *bench) error {
 	window, modes := b.window/4, ingestModes
 	if b.quick {
 		modes, window = modes[:2], b.window/2
 	}
-	var rows table
-	rows.add("stream", "roomsvc", "rooms", "load", "acked/s", "ack p50 / p99 (ms)", "acked/CPU-s", "of bare")
-	for _, m := range modes {
-		name := fmt.Sprintf("R%d, sync %s", m.replicas, m.sync)
+	in := intake{b: b, window: window}
+	in.rows.add("stream", "servers", "rooms", "load", "acked/s", "ack p50 / p99 (ms)", "acked/CPU-s", "of bare")
+	measure := func(name string, f func() error) error {
 		if b.only != "" && b.only != name {
-			continue
+			return nil
 		}
 		note("%s", name)
-		if err := b.ingestMode(&rows, name, m.replicas, m.sync, window); err != nil {
-			rows.print()
+		in.name, in.bare = name, nil
+		if err := f(); err != nil {
+			in.rows.print()
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		return nil
 	}
-	rows.print()
+	for _, m := range modes {
+		err := measure(fmt.Sprintf("R%d, sync %s", m.replicas, m.sync), func() error { return in.processes(m.replicas, m.sync) })
+		if err != nil {
+			return err
+		}
+	}
+	for _, sync := range []string{"2m", "always"} {
+		if err := measure("standalone, sync "+sync, func() error { return in.standalone(sync) }); err != nil {
+			return err
+		}
+	}
+	in.rows.print()
 	printWorst()
 	return nil
 }
 
-func (b *bench) ingestMode(rows *table, name string, replicas int, sync string, window time.Duration) error {
-	servers, err := b.startNATS(replicas, sync)
+// intake is the state of the case ingest.
+type intake struct {
+	b      *bench
+	window time.Duration
+	rows   table
+	name   string  // of the measured stream and form
+	bare   samples // the results of the bare publisher with this stream
+}
+
+// processes measures NATS servers and room services that are processes of their own.
+func (in *intake) processes(replicas int, sync string) error {
+	servers, err := in.b.startNATS(replicas, sync)
 	if err != nil {
 		return err
 	}
@@ -75,54 +98,17 @@ func (b *bench) ingestMode(rows *table, name string, replicas int, sync string, 
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer nc.Close()
-	bare := samples{}
-	run := func(instances, rooms, rate int) error {
-		a, err := newAsker(nc, rooms, rate)
-		if err != nil {
-			return err
-		}
-		defer a.close()
-		sys := &system{procs: procs}
-		if err := a.warm(); err != nil {
-			return err
-		}
-		a.begin()
-		time.Sleep(window / 3)
-		w, cpu, each := newWatch(), sys.cpu(0), sys.each()
-		before := a.mark()
-		time.Sleep(window)
-		acked := a.acked() - before
-		wall, used := time.Since(w.at), sys.cpu(0)-cpu
-		for i, p := range procs {
-			each[i] = p.cpu() - each[i]
-		}
-		w.end()
-		if err := a.end(); err != nil {
-			return fmt.Errorf("%d roomsvc, %d rooms, %d/s: %w", instances, rooms, rate, err)
-		}
-		load, ratio, perCPU := "saturation", "–", float64(acked)/used.Seconds()
-		if rate > 0 {
-			load = fmt.Sprintf("%d/s", rate)
-		} else if len(bare) > 0 {
-			ratio = fmt.Sprintf("%.2f", perCPU/bare.median())
-		}
-		note("%d roomsvc, %d rooms, %s: %.0f/s, %.0f/CPU-s %s; each %v", instances, rooms, load, float64(acked)/wall.Seconds(), perCPU, ratio, each)
-		rows.add(name, fmt.Sprint(instances), fmt.Sprint(rooms), load, fmt.Sprintf("%.0f", float64(acked)/wall.Seconds()),
-			fmt.Sprintf("%.2f / %.2f", millis(a.delay.quantile(0.5)), millis(a.delay.quantile(0.99))),
-			fmt.Sprintf("%.0f", perCPU), ratio)
-		return nil
-	}
 	publish := func() error {
-		perCPU, rate, err := b.bare(servers, window)
+		perCPU, rate, err := in.b.bare(servers, in.window)
 		if err != nil {
 			return fmt.Errorf("bare publisher: %w", err)
 		}
-		bare = append(bare, perCPU)
+		in.bare = append(in.bare, perCPU)
 		note("bare publisher: %.0f/s, %.0f/CPU-s", rate, perCPU)
 		return nil
 	}
 	for instances := 1; instances <= 2; instances++ {
-		svc, err := b.startRoomsvc(instances-1, servers, replicas, sync)
+		svc, err := in.b.startRoomsvc(instances-1, servers, replicas, sync)
 		if err != nil {
 			return err
 		}
@@ -136,21 +122,97 @@ func (b *bench) ingestMode(rows *table, name string, replicas int, sync string, 
 		if err := publish(); err != nil {
 			return err
 		}
-		for _, rooms := range []int{1, 10_000} {
-			for _, rate := range []int{1000, 10_000, 0} {
-				if rate > 0 && (instances > 1 || b.quick && rate > 1000) {
-					continue
-				}
-				if err := run(instances, rooms, rate); err != nil {
-					return err
-				}
-			}
+		rates := []int{1000, 10_000, 0}
+		if instances > 1 {
+			rates = []int{0}
+		}
+		if err := in.loads(nc, procs, fmt.Sprintf("%d roomsvc", instances), rates); err != nil {
+			return err
 		}
 	}
 	if err := publish(); err != nil {
 		return err
 	}
-	rows.add(name, "bare publisher", "10000", "saturation", "", "", bare.cell("%.0f"), "1")
+	in.rows.add(in.name, "bare publisher", "10000", "saturation", "", "", in.bare.cell("%.0f"), "1")
+	return nil
+}
+
+// standalone measures a standalone gateway. Like a backend, the asker logs in with a password.
+func (in *intake) standalone(sync string) error {
+	dir := filepath.Join(in.b.dir, "standalone-"+sync)
+	if err := os.WriteFile(dir+".password", []byte(benchPassword), 0o600); err != nil {
+		return err
+	}
+	sys, err := in.b.newEmbedded("--data-dir", dir, "--sync", sync, "--nats-listen", addr(4222), "--nats-listen-password-file", dir+".password")
+	if err != nil {
+		return err
+	}
+	defer sys.procs[0].stop()
+	nc, err := nats.Connect(natsURL(0), nats.Name("bench"), nats.UserInfo("bench", benchPassword))
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer nc.Close()
+	if err := answered(nc); err != nil {
+		return err
+	}
+	rates := []int{1000, 0}
+	if in.b.quick {
+		rates = []int{0}
+	}
+	return in.loads(nc, sys.procs, "standalone gateway", rates)
+}
+
+// loads measures one room and 10,000 rooms at each of the rates.
+func (in *intake) loads(nc *nats.Conn, procs []*process, servers string, rates []int) error {
+	for _, rooms := range []int{1, 10_000} {
+		for _, rate := range rates {
+			if in.b.quick && rate > 1000 {
+				continue
+			}
+			if err := in.load(nc, procs, servers, rooms, rate); err != nil {
+				return fmt.Errorf("%s, %d rooms, %d/s: %w", servers, rooms, rate, err)
+			}
+		}
+	}
+	return nil
+}
+
+// load measures one load and adds a row.
+func (in *intake) load(nc *nats.Conn, procs []*process, servers string, rooms, rate int) error {
+	a, err := newAsker(nc, rooms, rate)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	sys := &system{procs: procs}
+	if err := a.warm(); err != nil {
+		return err
+	}
+	a.begin()
+	time.Sleep(in.window / 3)
+	w, cpu, each := newWatch(), sys.cpu(0), sys.each()
+	before := a.mark()
+	time.Sleep(in.window)
+	acked := a.acked() - before
+	wall, used := time.Since(w.at), sys.cpu(0)-cpu
+	for i, p := range procs {
+		each[i] = p.cpu() - each[i]
+	}
+	w.end()
+	if err := a.end(); err != nil {
+		return err
+	}
+	load, ratio, perCPU := "saturation", "–", float64(acked)/used.Seconds()
+	if rate > 0 {
+		load = fmt.Sprintf("%d/s", rate)
+	} else if len(in.bare) > 0 {
+		ratio = fmt.Sprintf("%.2f", perCPU/in.bare.median())
+	}
+	note("%s, %d rooms, %s: %.0f/s, %.0f/CPU-s %s; each %v", servers, rooms, load, float64(acked)/wall.Seconds(), perCPU, ratio, each)
+	in.rows.add(in.name, servers, fmt.Sprint(rooms), load, fmt.Sprintf("%.0f", float64(acked)/wall.Seconds()),
+		fmt.Sprintf("%.2f / %.2f", millis(a.delay.quantile(0.5)), millis(a.delay.quantile(0.99))),
+		fmt.Sprintf("%.0f", perCPU), ratio)
 	return nil
 }
 

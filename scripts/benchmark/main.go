@@ -95,7 +95,7 @@ func (b *bench) parse(args []string) error {
 	f.IntVar(&b.rounds, "rounds", 0, "measure each system this `number` of times (default 7, quick 3)")
 	f.DurationVar(&b.window, "window", 0, "let one measurement last this `duration` (default 3s, quick 1s)")
 	f.StringVar(&b.sync, "sync", "always", "when NATS syncs the log to disk: always, or an interval")
-	f.StringVar(&b.only, "only", "", `fanout: only hot or sparse; sse: only idle or fanout; ingest: only one stream, such as "R1, sync 2m"`)
+	f.StringVar(&b.only, "only", "", `fanout: only hot or sparse; sse: only idle or fanout; ingest: only one stream, such as "R1, sync 2m" or "standalone, sync 2m"`)
 	f.StringVar(&b.flags, "gateway-flags", "", "further flags of the gateway, separated by spaces")
 	f.BoolVar(&b.thin, "thin", false, "rooms: also measure gateway, roomsvc and NATS as processes of their own; sse: measure the memory of such a gateway")
 	f.BoolVar(&b.accounts, "accounts", false, "rooms -thin, fanout, storm: NATS has the accounts and users of scripts/nats.conf")
