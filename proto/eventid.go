@@ -40,7 +40,7 @@ func ParseEventID(id string) (f From, err error) {
 }
 
 // AppendClosing appends {"code":…,"reason":…}. This tells a reader of Server-Sent Events why its
-// stream ends. The codes are those of WebSocket close frames.
+// stream ends. The codes are the close codes of WebSocket.
 func AppendClosing(b []byte, code CloseCode, reason string) []byte {
 	b = strconv.AppendUint(append(b, `{"code":`...), uint64(code), 10)
 	b = append(b, `,"reason":`...)

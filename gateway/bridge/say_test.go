@@ -164,8 +164,8 @@ func busy(code proto.Code) proto.Reply {
 	return proto.Reply{Refusal: proto.Refuse(code, "the message has waited too long").After(time.Millisecond)}
 }
 
-// If the owner refuses a message temporarily, the gateway refuses the messages that wait behind
-// it with the same code. When the sender sends all of them again, they keep their order.
+// If the owner refuses a message temporarily, the gateway refuses, with the same code, the messages
+// that wait behind it. When the sender sends all of them again, they keep their order.
 func TestMessagesBehindARefusedOneAreRefused(t *testing.T) {
 	for _, code := range []proto.Code{proto.Overloaded, proto.RateLimited} {
 		s := historytest.Start(t, 1000)

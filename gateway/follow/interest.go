@@ -32,7 +32,7 @@ type Interest struct {
 	log        *slog.Logger
 	subjects   []Subjects
 	wideFrom   int                                 // a partition with at least this many rooms gets one subscription
-	rooms      map[proto.Room][]*nats.Subscription // each room's own subscriptions; nil = the room uses those of its partition
+	rooms      map[proto.Room][]*nats.Subscription // each room's own subscriptions; nil = the room uses the subscriptions of its partition
 	partitions [proto.Partitions]struct {
 		rooms int
 		subs  []*nats.Subscription // subscriptions to the whole partition; nil = each room has its own

@@ -65,7 +65,7 @@ type Config struct {
 	// last event. A client that reconnects within this time is served from memory.
 	Quiet time.Duration
 
-	// Name distinguishes the sessions of this hub from those of all other hubs; see
+	// Name distinguishes the sessions of this hub from the sessions of all other hubs; see
 	// [Hub.Session].
 	Name string
 

@@ -18,7 +18,7 @@ type intake struct {
 
 	mu      sync.Mutex // guards the fields below, and keeps them consistent with box
 	bytes   int        // total size of the deliveries in box
-	held    limit.Part // the same bytes in the memory budget, plus those of the batch that the loop is handling
+	held    limit.Part // the same bytes in the memory budget, plus the bytes of the batch that the loop is handling
 	dropped map[proto.Room]dropped
 	drops   uint64
 

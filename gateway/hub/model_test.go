@@ -36,7 +36,7 @@ type world struct {
 	next     loop.ID
 	dead     []*peer
 	signals  int  // number of signals that were delivered to the hub
-	early    bool // a page contains the records from the time of the request, not from that of its arrival
+	early    bool // a page contains the records that existed when it was requested, not when it arrives
 	loses    bool // the hub may also close JSON sessions that cannot continue
 }
 

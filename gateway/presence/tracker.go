@@ -194,8 +194,8 @@ func (t *Tracker) elsewhere(id string, r *roster) bool {
 	return false
 }
 
-// came updates the count after a person was added to r. The method went does so after a person
-// was removed.
+// came updates the count after a person was added to r. The method went updates the count after a
+// person was removed.
 func (t *Tracker) came(who proto.Identity, r *roster, now time.Time) {
 	if !t.elsewhere(who.ID, r) {
 		t.count++

@@ -47,8 +47,9 @@ func (l *lease) give() {
 	}
 }
 
-// pageBytes returns roughly how much memory a read needs. This is twice the size of the page,
-// because the answer of NATS contains it too, plus the size of the longest record.
+// pageBytes returns roughly how much memory a read needs. This is twice the size of the page, plus
+// the size of the longest record. The page counts twice, because the answer of NATS contains it
+// too.
 func pageBytes(q history.Query) int {
 	bytes := q.Bytes
 	if bytes <= 0 {

@@ -130,8 +130,8 @@ func (n NATS) atFault(err error) string {
 
 // ReadyCommand returns the command "ready". The command asks a running process with the same
 // settings whether it is ready, and is meant for health checks of containers. With --ops-listen
-// off, nothing can be asked. Then the command calls otherwise. If otherwise is nil, the command
-// prints "unknown" and succeeds.
+// off, nothing can be asked. Then the command calls the function otherwise. If otherwise is nil,
+// the command prints "unknown" and succeeds.
 func ReadyCommand(o *Ops, otherwise func(context.Context) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ready",

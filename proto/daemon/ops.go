@@ -49,7 +49,7 @@ type OpsServer struct {
 }
 
 // Serve starts the listener. The caller must close it. /healthz shows that the process runs.
-// /readyz shows whether all probes succeed, and otherwise their errors.
+// /readyz shows whether all probes succeed, and lists the errors of those that do not.
 func (o Ops) Serve(log *slog.Logger, reg *prometheus.Registry, probes ...Probe) (*OpsServer, error) {
 	if o.Listen == "off" {
 		return nil, nil

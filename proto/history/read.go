@@ -353,12 +353,12 @@ func seek(ctx context.Context, w want, head proto.Record, next reader) (from uin
 func begin(seq uint64) uint64 { return (seq-1)/proto.PageSize*proto.PageSize + 1 }
 
 // reader reads and opens up to n records of the room, beginning at the stream sequence from. It
-// stops after the record with which the payloads exceed the given bytes. It also returns the
-// stream sequence from which to continue. If there are no records, this is from.
+// stops after the record with which the payloads exceed the given bytes. It also returns the stream
+// sequence from which to continue. If there are no records, this sequence is from.
 type reader func(ctx context.Context, room proto.Room, from uint64, n, bytes int) ([]proto.Record, uint64, error)
 
 // at returns the room's first record at or after the given stream sequence. The sequence must be
-// below that of the head.
+// below the stream sequence of the head.
 func at(ctx context.Context, room proto.Room, seq uint64, next reader) (proto.Record, error) {
 	for {
 		records, after, err := next(ctx, room, seq, 1, maxAnswer)

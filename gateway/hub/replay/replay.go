@@ -33,7 +33,7 @@ type Replay struct {
 	lastStream uint64         // stream sequence of the record before next; 0 = unknown
 	records    []proto.Record // records of the page that were not returned yet
 	size       int            // size of the next page in bytes
-	joined     uint64         // only a later close ends the membership; this is the seq of the head at the join, or that of a reset
+	joined     uint64         // only a later close ends the membership; this is the seq of the head at the join, or the seq of a reset
 	served     bool           // the client has received events of the room before
 	tries      int            // how many reads since the last success have returned nothing new
 }
