@@ -203,8 +203,8 @@ func (s sample) check(t *testing.T, base string, c *client.Client, want sampleRo
 	}
 }
 
-// follow checks the client's next notices of the room. They must be a gap, if gap is true, and
-// then the events.
+// follow checks the client's next notices of the room. If gap is true, the first must be a gap.
+// All others must be the events.
 func (s sample) follow(t *testing.T, c *client.Client, room proto.Room, gap bool, events []json.RawMessage) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

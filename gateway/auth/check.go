@@ -27,7 +27,7 @@ func (a *Auth) Check(token string, done func(Holder, error)) bool {
 	}
 }
 
-// Busy returns the refusal for a token for which Check has returned false.
+// Busy returns the refusal to send when Check has returned false.
 func Busy() error { return errBusy }
 
 // Run checks tokens and fetches keys until ctx ends.

@@ -86,8 +86,8 @@ func (b *Budget) Has(u Use, n int) bool {
 }
 
 // Spare reports whether there is memory for unusually long data. There is none if the use already
-// takes a quarter of the budget, or all uses together take three quarters. So long data always
-// leaves memory for data of the usual length.
+// takes a quarter of the budget, or all uses together take three quarters. Without this rule,
+// long data could leave no memory for data of the usual length.
 func (b *Budget) Spare(u Use) bool {
 	return b.by[u].Load() < b.most/4 && b.used.Load() < b.most*3/4
 }

@@ -139,7 +139,7 @@ type Stats struct {
 // Listen opens cfg.Loops loops that accept connections on one address. It returns that address.
 // If cfg has port 0, the returned address has the port that the system chose. A loop accepts
 // nothing before its Run is called. The caller must call Run on every loop, because only Run
-// closes the loop's listener. To close a loop that shall never serve, call Run with a context
+// closes the loop's listener. To close a loop that will never serve, call Run with a context
 // that has already ended.
 func Listen(cfg Config) ([]*Loop, net.Addr, error) {
 	cfg.setDefaults()

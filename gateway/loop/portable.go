@@ -205,7 +205,7 @@ func (b *portable) serve(nc net.Conn) {
 				b.turnAway(nc, peer.Addr())
 				return
 			}
-			b.l.cfg.Memory.Add(limit.Handshakes, handshakeBytes) // the closed handshake gives the same amount back
+			b.l.cfg.Memory.Add(limit.Handshakes, handshakeBytes) // the handshake that was closed gives back the same amount
 		}
 		secure, under := tls.Server(nc, b.l.cfg.TLS), b.handshakes.begin(nc)
 		ctx, cancel := context.WithTimeout(b.ctx, handshakeTime)

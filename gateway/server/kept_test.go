@@ -199,8 +199,8 @@ func TestHandshakeWorksThroughAPoolingProxy(t *testing.T) {
 	}
 }
 
-// A request that comes through a proxy on this machine does not count as local, whether the proxy
-// or the client has chosen the Host.
+// A request that comes through a proxy on this machine does not count as local. The proxy or the
+// client may have chosen the Host; this makes no difference.
 func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 	base := servertest.Serve(t)
 	target, err := url.Parse(base)

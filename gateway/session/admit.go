@@ -146,7 +146,7 @@ func (qs *questions) verify(s *session, token string, done func(*session, auth.H
 	id := s.id
 	taken := qs.auth.Check(token, func(h auth.Holder, err error) {
 		qs.later(id, func(s *session) {
-			if err == nil { // during the check, a revocation of this id could not find the session
+			if err == nil { // a revocation during the check could not find the session by this id
 				err = qs.auth.Revoked().Check(h.Who.ID, "", h.Issued)
 			}
 			done(s, h, err)

@@ -355,8 +355,8 @@ func TestClientAcrossResets(t *testing.T) {
 	wantTexts(t, slices.Compact(f.got), append([]string{"old 2", "reset"}, numbered("new", 1, 6)...)...)
 }
 
-// After a reset, seqs begin again. So the close of the room may have a lower seq than an event
-// that the client received before. The client must still leave the room.
+// After a reset, seqs begin again. So an event that the client received before may have a higher
+// seq than the close of the room. The client must still leave the room.
 func TestClientIsClosedAfterAReset(t *testing.T) {
 	g := start(t)
 	const room = "epoch-closed"

@@ -75,9 +75,9 @@ func TestClientIsInTheRoomWhenItsHandshakeIsAnswered(t *testing.T) {
 	}
 }
 
-// A handshake waits until its room is joined. A refusal, an unreachable log or a stopping
-// gateway ends this wait. Even then, the client receives the answer to its handshake, followed
-// by a close code.
+// A handshake waits until its room is joined. The wait may end with a refusal, with an
+// unreachable log, or because the gateway stops. Even then, the client receives the answer to its
+// handshake, followed by a close code.
 func TestHandshakeThatWaitsForItsRoomIsAlwaysAnswered(t *testing.T) {
 	var away atomic.Bool
 	g := start(t, func(s *settings) {

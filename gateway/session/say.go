@@ -149,7 +149,8 @@ func (c *commands) publish(id loop.ID, say publish.Say, done func(proto.Reply)) 
 	})
 }
 
-// said records that a message or act of a session has its reply, and passes the reply to done.
+// said ends the wait of a session for the reply to a message or act, and passes the reply to
+// done.
 func (c *commands) said(id loop.ID, reply proto.Reply, done func(proto.Reply)) {
 	if s := c.get(id); s != nil {
 		s.saying--
