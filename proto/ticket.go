@@ -18,7 +18,7 @@ type Used struct {
 }
 
 // MaxTicket is the longest life of a ticket. TicketMark is how long a used ticket stays marked. The
-// ticket expires before its mark does, so it can never be used a second time.
+// ticket expires before its mark does. So no ticket can be used a second time.
 const (
 	MaxTicket  = time.Minute
 	TicketMark = 3 * MaxTicket

@@ -239,7 +239,8 @@ func TestLaterMessagesWaitForTheRefusedOne(t *testing.T) {
 	}
 }
 
-// If the queue is full, a message is refused. Its sender sends it again before the next message.
+// If the queue is full, a message is refused. The sender sends the refused message again before the
+// next one.
 func TestFullQueueKeepsTheOrder(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)

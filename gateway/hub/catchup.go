@@ -105,8 +105,8 @@ func (cs *catchups) interject(rm *room, rec *proto.Record, skip uint32) {
 	}
 }
 
-// offer queues frames for a connection. If too many bytes wait for it, its session gets a Slow
-// notice instead.
+// offer queues frames for a connection. If too many bytes wait for the connection, its session gets
+// a Slow notice instead.
 func (cs *catchups) offer(c *conn, frames []byte) {
 	if !cs.out.Offer(&c.out, frames) {
 		cs.notices.add(c.id(), Notice{Kind: Slow})

@@ -44,8 +44,8 @@ type Config struct {
 	// Formats are the formats in which connections can receive events; see [Hub.Open].
 	Formats []FormatConfig
 
-	// RoomBytes bounds one ring. If a member lags further behind, the hub serves it from the
-	// log. If its format cannot express gaps, the hub treats it as slow.
+	// RoomBytes bounds one ring. If a member lags further behind, the hub serves it from the log. If
+	// the member's format cannot express gaps, the hub treats the member as slow instead.
 	RoomBytes int
 
 	// QueueBytes bounds the queue of a connection whose client does not read. If more bytes

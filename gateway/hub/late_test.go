@@ -7,8 +7,8 @@ import (
 	"roomcast/proto"
 )
 
-// The delivery of a reset was dropped. A later event of the new epoch fits into the inbox.
-// Members must leave before they receive this event, although its seq is the next one.
+// The delivery of a reset was dropped. A later event of the new epoch fits into the inbox. Members
+// must leave before they receive this event, although the seq of the event is the next one.
 func TestNoEventIsSentAfterADroppedReset(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10

@@ -19,7 +19,8 @@ func (w *world) signalled(c *peer) (n int) {
 }
 
 // The log does not contain signals, joins and leaves. A member must receive those that are
-// delivered during its replay. Without them, its list of the people in the room would stay wrong.
+// delivered during its replay. Otherwise the member's list of the people in the room would stay
+// wrong.
 func TestSignalsDuringAReplayAreDelivered(t *testing.T) {
 	for seed := range uint64(30) {
 		cfg := testConfig()

@@ -21,8 +21,8 @@ type senderQueue []*request
 
 func (r *request) queue() queueKey { return queueKey{r.body.From.ID, r.room} }
 
-// enter appends a request to its queue. If there is no space for it, enter refuses it
-// temporarily.
+// enter appends a request to its queue. If there is no space for the request, enter refuses the
+// request temporarily.
 func (p *Publisher) enter(r *request) {
 	key := r.queue()
 	waiting, resends := p.queues[key], p.resends[key]

@@ -106,9 +106,9 @@ func (n NATS) Check() error {
 	return nil
 }
 
-// Dialer returns a function that opens connections. A connection reconnects for ever, and logs
-// each time it is lost or restored. While it is not connected, it does not buffer messages,
-// because they would later arrive out of order.
+// Dialer returns a function that opens connections. A connection reconnects for ever, and logs each
+// time it is lost or restored. A lost connection does not buffer messages, because they would later
+// arrive out of order.
 func (n NATS) Dialer(log *slog.Logger) Dialer {
 	return func(name string, more ...nats.Option) (*nats.Conn, error) {
 		own, err := n.options()

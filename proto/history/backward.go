@@ -169,8 +169,8 @@ func (b *backward) probe(ctx context.Context, low, high mark, seq uint64, middle
 }
 
 // read returns the records in the given range of seqs. It begins at the mark low, which is before
-// them. It stops when the payloads have more than most bytes. The result seen is the last seq that
-// was read. If there are no more records, it is the end of the range.
+// this range. It stops when the payloads have more than most bytes. The result seen is the last seq
+// that was read. If there are no more records, it is the end of the range.
 func (b *backward) read(ctx context.Context, low mark, from, to uint64, most int) (out []proto.Record, seen uint64, err error) {
 	where, bytes, count := low.stream, 0, 0
 	defer func() { b.took(count, bytes) }()

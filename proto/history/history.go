@@ -138,7 +138,7 @@ func (l *Log) damaged(room proto.Room) {
 
 // Readable returns an error if this process cannot read the newest record of the log. The record
 // may be sealed with another key or written by a newer version. A process calls Readable when it
-// starts. If it started in spite of the error, it would have to refuse every client.
+// starts, because a process that cannot read the log would have to refuse every client.
 func (l *Log) Readable(ctx context.Context) error {
 	s, err := l.leader(ctx, request{LastBy: proto.SubjectAnyLog})
 	if errors.Is(err, errNone) {

@@ -196,8 +196,8 @@ func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 
 // knowsOtherEpoch reports whether the client needs a reset that the page does not contain, because
 // the client knows another epoch. The log adds a reset only if the client has received an event of
-// the other epoch. But a client without events needs one too. Otherwise it would name the wrong
-// epoch when it resumes.
+// the other epoch. But a client without events needs one too. Otherwise this client would name the
+// wrong epoch when it resumes.
 func (r *Replay) knowsOtherEpoch(p *history.Page) bool {
 	if r.known == p.Head.Epoch || p.Gap != nil && p.Gap.Reason == proto.GapReset {
 		return false

@@ -70,10 +70,10 @@ func (r *Ring) Begin() bool {
 	return true
 }
 
-// Next returns the next member for which the pass has bytes, and the offset where these bytes
-// end. It returns nil at the end of the pass, or when steps is 0. For each member that it looks
-// at, it subtracts one from steps. Steps are counted separately from writes, because a member
-// without new bytes costs much less than a write.
+// Next returns the next member for which the pass has bytes, and the offset where these bytes end.
+// It returns nil at the end of the pass, or when steps is 0. Next subtracts one from steps for each
+// member that it looks at. Steps are counted separately from writes, because a member without new
+// bytes costs much less than a write.
 func (r *Ring) Next(steps *int) (m *Member, to uint64) {
 	for r.pos < len(r.members) && *steps > 0 {
 		m := &r.members[r.pos]
