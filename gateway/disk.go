@@ -13,7 +13,7 @@ import (
 
 // historyBytes returns the default of --history-bytes in the standalone form. If a log exists,
 // this is the limit of that log. Otherwise it is half of the disk's free space. So the stream
-// drops its oldest messages before the disk is full, whatever the number of rooms and senders.
+// drops its oldest messages before the disk is full, with any number of rooms and senders.
 func (n *embedded) historyBytes(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -164,8 +164,8 @@ func (e *standalone) start(log *slog.Logger) (*embedded, error) {
 
 // run starts a server.
 //
-// By default, NATS may store three quarters of the free space of the disk. What an existing log
-// occupies is not free. So the log's limit may be greater than what NATS may store now. Then NATS
+// By default, NATS may store three quarters of the free space of the disk. The space of an
+// existing log is not free. So the log's limit may be greater than the limit of NATS. Then NATS
 // would refuse every change of a stream's settings. In this case, run starts the server again and
 // lets it store more.
 func (n *embedded) run(opts *natsserver.Options) error {

@@ -150,8 +150,8 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	}
 
 	if !e.Service.Change("events-bytes") {
-		// The log takes two thirds of what NATS may store. The other third is for all other
-		// streams, so the stream of events gets at most one eighth.
+		// The log takes two thirds of the space that NATS may use. The other third is for all
+		// other streams, so the stream of events gets at most one eighth.
 		e.Service.Events.Bytes = min(e.Service.Events.Bytes, inside.server.Load().JetStreamConfig().MaxStore/8)
 	}
 

@@ -17,9 +17,9 @@ import (
 
 // Bounds for keys.
 const (
-	// minHMAC is the length of the shortest HMAC secret in bytes. An attacker could find a
-	// shorter one by guessing and comparing with a token. RFC 7518, section 3.2, requires the
-	// length of the hash.
+	// minHMAC is the length of the shortest HMAC secret in bytes. An attacker who has a token could
+	// guess a shorter secret, and check each guess with the token. RFC 7518, section 3.2, requires
+	// the length of the hash.
 	minHMAC = 32
 
 	minRSA, maxRSA = 2048, 8192 // bits; checking with a longer key would take too long

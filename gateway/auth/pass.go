@@ -22,7 +22,7 @@ type Pass struct {
 	Until  time.Time            // when the answer to connect expires; zero = there is no answer, or it was for one session
 	Joins  map[string]time.Time // rooms that the client may join, each with the end of the permission
 	Ticket bool                 // the pass comes from a ticket, not from the backend
-	Issuer string               // who made the ticket
+	Issuer string               // id of the API token that made the ticket
 	Family string               // id of the first of the sessions that continue each other by resume strings
 }
 
@@ -172,8 +172,8 @@ func (g *signer) ReadPass(s, token string) (*Pass, error) {
 func IsGuest(who proto.Identity) bool { return strings.HasPrefix(who.ID, anonymous) }
 
 // GrantOf returns the rights of a client. The parameter rooms contains the rights from the
-// backend, and own those in the client's token. Each is nil if there are none. If both exist, the
-// client gets only the rights that are in both.
+// backend, and the parameter own contains the rights in the client's token. Each is nil if there
+// are none. If both exist, the client gets only the rights that are in both.
 func (a *Auth) GrantOf(rooms json.RawMessage, own *grant.Grant) (*grant.Grant, error) {
 	if rooms == nil && own == nil {
 		return a.defaults, nil

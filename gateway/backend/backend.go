@@ -55,7 +55,7 @@ func DefaultConfig() Config {
 func (c *Config) Check() error {
 	for _, kind := range c.Ask {
 		if !slices.Contains([]Kind{Connect, Join, Say}, Kind(kind)) {
-			return fmt.Errorf("--ask: %q is none of connect, join and say", kind)
+			return fmt.Errorf("--ask: %q is not connect, join or say", kind)
 		}
 	}
 	for i, name := range c.Headers {

@@ -30,7 +30,7 @@ const (
 	// resendGrace is how long Resends waits for a message after the time at which the sender
 	// should send it again.
 	resendGrace = 2 * time.Second
-	// resendStep is the time between the retry times of two refused messages.
+	// resendStep is the time between two refused messages when the sender sends them again.
 	resendStep = 50 * time.Millisecond
 )
 

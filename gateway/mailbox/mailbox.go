@@ -54,7 +54,7 @@ func (b *Box[T]) ring() {
 func (b *Box[T]) Put(item T) bool { return b.Offer(item, 0) }
 
 // Offer adds an item and returns true. If the weight would exceed the limit, or after Close, it
-// drops the item and returns false. An empty box accepts every item, whatever its weight.
+// drops the item and returns false. An empty box accepts an item of any weight.
 func (b *Box[T]) Offer(item T, weight int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -33,7 +33,7 @@ func (s *stats) watched() ([]*session.Sessions, *limit.Caps) {
 	return s.sessions, s.caps
 }
 
-// summary returns the data of this gateway in nats micro stats.
+// summary returns the data that the command "nats micro stats" shows for this gateway.
 func (s *stats) summary() any {
 	list, _ := s.watched()
 	sum := struct {

@@ -29,8 +29,8 @@ type refusedRoom struct {
 	refusal *proto.Refusal
 }
 
-// add reads the rooms that a request names, each with the position where the stream begins. For a
-// room without a position, this is the position from.
+// add reads the rooms that a request names, each with the position where the stream begins. If
+// the request gives no position for a room, the stream begins at the parameter from.
 func (st *stream) add(req *wire.Request, from proto.From, most int) error {
 	for _, value := range req.Queries("room") {
 		name, id, positioned := strings.Cut(value, "!")

@@ -9,7 +9,7 @@ type Frames struct {
 }
 
 // NewFrames returns the Frames for the sessions of a loop. If d is not nil, messages in rooms are
-// compressed. What is sent to one connection only, such as an answer, is never compressed.
+// compressed. A frame for one connection only, such as an answer, is never compressed.
 func NewFrames(d *Deflater) Frames { return Frames{deflater: d} }
 
 // AppendText appends a text message that is sent to one connection only.

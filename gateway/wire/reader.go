@@ -92,7 +92,7 @@ func (r *Reader) begin(h ws.Header, limits *Limits) error {
 func (r *Reader) part(h ws.Header, limits *Limits) error {
 	limit := int64(limits.Message)
 	if r.deflated {
-		limit += limit/64 + 64 // deflate may make a message that it cannot compress longer by this much
+		limit += limit/64 + 64 // a message that deflate cannot compress may become longer by this much
 	}
 	if h.Length > limit-int64(r.have) {
 		return &Error{proto.CloseTooBig, "the message is too long"}
