@@ -24,7 +24,7 @@ type Request struct {
 }
 
 // NATSSender is the sender's id if a NATS client names no sender in its request. It is also the id
-// if the client names a sender but is not allowed to.
+// if the client names a sender but may not do so.
 const NATSSender = "nats"
 
 // Kind returns the name of the act. For a message it returns the kind of the content.

@@ -122,8 +122,8 @@ func OutPartition(p int) string { return "room.out." + strconv.Itoa(p) + ".*" }
 // EphemeralPartition returns room.eph.<p>.*, for all signals, joins and leaves in partition p.
 func EphemeralPartition(p int) string { return "room.eph." + strconv.Itoa(p) + ".*" }
 
-// ErrPartition is the error for a subject whose partition is not the partition of its room.
-// Usually the account's subject mapping uses another number of partitions.
+// ErrPartition is the error for a subject whose partition does not match its room. Usually the
+// account's subject mapping uses another number of partitions.
 var ErrPartition = fmt.Errorf("the subject has another partition than the room: map %q to %q in nats.conf", SubjectAnyRoom, MapTo)
 
 // errSubject is the error for a subject that names no room.

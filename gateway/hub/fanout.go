@@ -136,7 +136,7 @@ func (f *fanout) serve(c *conn, a *audience, m *ring.Member, to uint64) {
 	}
 }
 
-// serveRuns is serve for a member that must not receive some of the frames.
+// serveRuns is like serve, for a member that must not receive some of the frames.
 func (f *fanout) serveRuns(c *conn, a *audience, m *ring.Member, upTo uint64) {
 	for from, to := range a.Runs(m.Cursor, upTo, m.Slot) {
 		n := f.out.Write(&c.out, a.Bytes(from, to))
@@ -171,8 +171,8 @@ func (f *fanout) takeDue(c *conn, m membership) {
 	member.Cursor = a.Head()
 }
 
-// coalesce moves frames from the rings to the end of a connection's queue, if they are short. So
-// an answer and the events after it leave in a single write.
+// If a connection has a queue and lacks only a few bytes of a ring, coalesce moves these bytes to
+// the end of the queue. So an answer and the events after it leave in a single write.
 func (f *fanout) coalesce(c *conn) {
 	const few = 4 << 10
 	if !c.out.Queued() || c.out.Closing() || c.flags&paging != 0 {

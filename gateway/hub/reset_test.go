@@ -115,7 +115,7 @@ func (w *world) verifyHistory(c *peer, begin map[string][][]byte) {
 	type view struct {
 		epoch  string
 		events map[uint64][]byte
-		last   uint64 // if it is anywhere, the next event may have any seq
+		last   uint64 // seq of the last event; anywhere = the next event may have any seq
 		in     bool
 	}
 	rooms := make(map[string]*view)

@@ -107,7 +107,8 @@ func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, er
 	s, err := l.leader(ctx, request{LastBy: room.LogSubject()})
 	if errors.Is(err, errNone) {
 		// The leader gives the same answer if the room has no records and if it cannot read the newest
-		// record. A replica answers another kind of request, and its answer distinguishes the two cases.
+		// record. So ask a replica with another kind of request, whose answer distinguishes the two
+		// cases.
 		return l.lastOfAny(ctx, room)
 	}
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"roomcast/proto"
 )
 
-// errForeign is the error for a message on a room's log subject that is not a record. If NATS
-// has no permissions, any client can publish such messages.
+// errForeign is the error for a message on a room's log subject that is not a record. If NATS does
+// not restrict who may publish there, any client can do it.
 var errForeign = errors.New("not a record")
 
 // record parses a message of the stream as a record. It does not open a sealed payload.
