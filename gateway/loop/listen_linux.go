@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notSent is the number of unsent bytes above which the kernel reports a socket as not writable
+// If a socket has more unsent bytes than notSent, the kernel reports it as not writable
 // (TCP_NOTSENT_LOWAT).
 const notSent = 16 << 10
 

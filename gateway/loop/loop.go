@@ -312,8 +312,8 @@ func (l *Loop) Resume(id ID) {
 
 // CloseWrite closes this side of the connection for writing, and continues to read. Use it
 // instead of Close if the peer may still be sending. If a socket is closed before all received
-// bytes are read, TCP resets the connection. Then the peer might not receive the last bytes of
-// this side.
+// bytes are read, TCP resets the connection. Then the peer might not receive the last bytes that
+// were written.
 func (l *Loop) CloseWrite(id ID) {
 	if c := l.conns.get(id); c != nil {
 		l.back.closeWrite(id, c)

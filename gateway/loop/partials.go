@@ -29,8 +29,8 @@ func (t *partials) of(c *conn) *partial {
 	return t.held[c.partial-1]
 }
 
-// keep stores rest as c's unused bytes. The slice rest may be a part of the buffer that already
-// belongs to c.
+// keep stores rest as c's unused bytes. The slice rest may be a part of the buffer that c has
+// already.
 func (t *partials) keep(c *conn, rest []byte) {
 	old := t.of(c)
 	switch {

@@ -108,8 +108,8 @@ func TestPollsReceiveEveryMessageOnce(t *testing.T) {
 	}
 }
 
-// A poll ends with the first message, when its time is over, and for every reason for which a
-// session would end.
+// A poll ends with the first message, or when its time is over. Whatever ends a session also ends
+// a poll.
 func TestPollsEndForEveryReasonThatEndsASession(t *testing.T) {
 	const page = "https://app.example.org"
 	base, stop := servertest.ServeUntil(t, "--allow-origin", page, "--auth-key-file", servertest.File(t, hmacSecret), "--guest-rights", "read say",

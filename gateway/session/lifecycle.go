@@ -111,7 +111,7 @@ func closeCode(code proto.Code) proto.CloseCode {
 	return proto.ClosePolicy
 }
 
-// refusalOf returns the code for an HTTP refusal whose cause corresponds to a close code.
+// refusalOf returns the code of the HTTP refusal that corresponds to a close code.
 func refusalOf(code proto.CloseCode) proto.Code {
 	switch code {
 	case proto.CloseBadToken, proto.CloseTokenExpired, proto.CloseNoToken:
