@@ -121,7 +121,7 @@ func (b *Bridge) feedError(_ *nats.Conn, sub *nats.Subscription, err error) {
 
 // keepMoving moves the connections to another NATS server if the present one cannot reach a room
 // service. It runs until ctx ends. The connection that reads the log moves first. While the other
-// connections move, the gateway uses it to read the records that they miss.
+// connections move, the gateway uses this first connection to read the records that they miss.
 func (b *Bridge) keepMoving(ctx context.Context) {
 	mover := daemon.Mover{
 		Conns: []*nats.Conn{b.readConn, b.sayConn, b.feedConn}, Name: "gateway/" + b.cfg.ID + "/try", Log: b.cfg.Log,

@@ -156,8 +156,8 @@ func (f *fanout) cut(c *conn, a *audience, m *ring.Member, at uint64, progress b
 	f.out.Cut(&c.out, a.Bytes(at, m.Cursor), progress, f.clock.second())
 }
 
-// takeDue moves the frames that a member has not received yet out of the ring, into the queue of
-// its connection.
+// takeDue moves frames from the ring to the queue of a member's connection. These are all frames
+// that the member has not received yet.
 func (f *fanout) takeDue(c *conn, m membership) {
 	a := f.audiences[m.audience]
 	member := &a.Members()[m.pos]

@@ -3,9 +3,9 @@
 // The hub encodes each event of a room once for each format, and keeps the frame in a ring (package
 // ring). For each member it keeps a cursor, which is a position in the ring. Usually all members
 // are at the same position, and one write of the same bytes goes to each. The cursor of a slow
-// member lags behind. The ring keeps the frames that slow members still need: once, for all of
-// them. If events arrive while the hub writes a ring, they are written together in the next pass.
-// So under load the writes get larger, and without load no event waits.
+// member lags behind. The ring keeps each frame once, as long as any slow member still needs it. If
+// events arrive while the hub writes a ring, they are written together in the next pass. So under
+// load the writes get larger, and without load no event waits.
 //
 // Bytes that are for one connection only, such as answers, replays and the close frame, go
 // through the connection's queue (package outbox). The hub writes a connection's queue before

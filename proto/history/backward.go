@@ -100,8 +100,8 @@ func (b *backward) newest(ctx context.Context, from, to uint64, bytes int) ([]pr
 	}
 }
 
-// fitting estimates how many records before the seq to fit into the given bytes. It returns the seq
-// of the first of them.
+// fitting returns the seq from which the records up to the seq to have about the given number of
+// bytes. It is an estimate.
 func (b *backward) fitting(to uint64, bytes int) uint64 {
 	n := max(1, bytes*b.count/max(1, b.bytes))
 	return to - min(to, uint64(n)) + 1

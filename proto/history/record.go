@@ -10,7 +10,7 @@ import (
 )
 
 // errForeign is the error for a message on a room's log subject that is not a record. If NATS does
-// not restrict who may publish there, any client can do it.
+// not restrict publishing on this subject, any client can publish such a message.
 var errForeign = errors.New("not a record")
 
 // record parses a message of the stream as a record. It does not open a sealed payload.
