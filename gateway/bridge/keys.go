@@ -38,8 +38,8 @@ type keyring struct {
 
 // RefreshKeys is called when a resume string or a ticket names an unknown key. It requests the
 // signing keys, and then calls done from another goroutine. The error is not nil if roomsvc did not
-// answer. RefreshKeys sends at most one request in each keysPause, even if clients invent many
-// names of keys.
+// answer. RefreshKeys sends at most one request in each keysPause, even if clients send many
+// strings with invented keys.
 func (b *Bridge) RefreshKeys(done func(error)) {
 	select {
 	case b.keyAsks <- done:

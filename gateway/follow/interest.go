@@ -93,8 +93,8 @@ func (in *Interest) subscribeAll(subject func(Subjects) string) ([]*nats.Subscri
 	return subs, nil
 }
 
-// unsubscribe ends subscriptions. It ignores errors, because Unsubscribe fails only if the
-// connection is closed, which ends all subscriptions.
+// unsubscribe ends subscriptions. It ignores errors. Unsubscribe fails only if the connection is
+// closed, and then all subscriptions have ended anyway.
 func unsubscribe(subs []*nats.Subscription) {
 	for _, sub := range subs {
 		_ = sub.Unsubscribe()

@@ -106,12 +106,12 @@ func Refusal(err error) error {
 // retryAfter is how long a client is asked to wait before it tries again.
 const retryAfter = time.Second
 
-// Unavailable returns the refusal of a read because the log cannot be reached.
+// Unavailable returns the refusal for a read when the log cannot be reached.
 func Unavailable() error {
 	return proto.Refuse(proto.Unavailable, "the log cannot be reached now; try again").After(retryAfter)
 }
 
-// Overloaded returns the refusal of a read because too many other reads are waiting.
+// Overloaded returns the refusal for a read when too many other reads are waiting.
 func Overloaded() error {
 	return proto.Refuse(proto.Overloaded, "too many reads of the log are waiting; try again").After(retryAfter)
 }

@@ -41,8 +41,7 @@ func Await(ctx context.Context, dial Dialer, where, name string, log *slog.Logge
 	}
 }
 
-// worthWaiting reports whether a later attempt may succeed, because err says that no server runs
-// yet.
+// worthWaiting reports whether err says that no server runs yet. Then a later attempt may succeed.
 func worthWaiting(err error) bool {
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true
