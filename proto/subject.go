@@ -61,9 +61,20 @@ const (
 	SubjectRevoke         = "room.svc.revoke"   // request of gateways to store a [Revocation]
 	SubjectRevocations    = "room.svc.revoked"  // request of gateways, see [ListRevocations]
 	SubjectLost           = "room.svc.lost"     // report of gateways, see [Lost]
+	SubjectAskStates      = "room.svc.state.*"  // request of gateways, see [AskStatesSubject]
 	SubjectServiceAlive   = "room.svc.alive"    // request of gateways, which every instance with a fresh lease answers
 	SubjectServiceChanged = "room.peer.changed" // an instance has started, or will stop soon
 )
+
+// AskStatesSubject returns room.svc.state.<p>, on which the owner of partition p receives [AskStates].
+func AskStatesSubject(p int) string { return "room.svc.state." + strconv.Itoa(p) }
+
+// AskedPartition returns the partition of an [AskStatesSubject]. It returns false for other subjects.
+func AskedPartition(subject string) (int, bool) {
+	number, found := strings.CutPrefix(subject, "room.svc.state.")
+	p, err := strconv.Atoi(number)
+	return p, found && err == nil && p >= 0 && p < Partitions
+}
 
 // ReleaseSubject returns room.peer.release.<id>. On this subject, another instance asks the
 // instance with this id to release a partition.

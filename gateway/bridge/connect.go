@@ -49,6 +49,7 @@ func (b *Bridge) connect(ctx context.Context) (err error) {
 		c.nc = b.sayConn
 	}
 	b.log = history.New(b.readConn, b.cfg.Keys)
+	b.log.Owners = true
 	b.log.Damaged = func(room proto.Room) {
 		b.damaged.Add(1)
 		b.cfg.Log.Error("read room: its store is damaged; restore a replica or a backup", "room", room.String(), "stream", proto.StreamName)

@@ -3,6 +3,7 @@ package follow
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/nats-io/nats.go"
@@ -31,7 +32,8 @@ type heads struct {
 //
 // If there are few rooms, read asks the stream's leader for each head. If there are many, for
 // example after the death of another gateway, it asks any replica for all heads at once. Because
-// a replica may be behind, the checker compares these rooms with the log soon afterwards.
+// a replica may be behind, the checker compares these rooms with the log soon afterwards. In both
+// cases the owner of an empty room says whether the room is closed, and who is banned.
 func (h *heads) read() {
 	if len(h.rooms.opening) == 0 {
 		return
@@ -41,6 +43,8 @@ func (h *heads) read() {
 	size := 1
 	if len(rooms) > fewRooms {
 		size = checkBatch
+		// Put rooms of the same owner into one batch.
+		slices.SortFunc(rooms, func(a, b *room) int { return a.name.Partition() - b.name.Partition() })
 	}
 	for some := range slices.Chunk(rooms, size) {
 		h.reader.Do(func(ctx context.Context) {
@@ -71,8 +75,13 @@ func (h *heads) readSome(ctx context.Context, rooms []*room) (map[proto.Room]his
 	if err != nil {
 		return nil, err
 	}
-	for name, head := range found {
+	var empty []proto.Room
+	for _, name := range names {
+		head, records := found[name]
 		switch {
+		case !records:
+			empty = append(empty, name)
+			continue
 		case head.Closed: // only the record of the close contains the reason
 			head, err = h.reader.Head(ctx, name)
 		case head.Act > 0:
@@ -84,6 +93,7 @@ func (h *heads) readSome(ctx context.Context, rooms []*room) (map[proto.Room]his
 			return nil, err
 		}
 	}
+	maps.Copy(found, h.reader.Empty(ctx, empty))
 	return found, nil
 }
 

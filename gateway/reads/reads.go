@@ -199,6 +199,12 @@ func (r *Reader) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]
 	return r.log.Heads(ctx, rooms)
 }
 
+// Empty asks the owners for the heads of rooms in which Heads has found no records. Only jobs may
+// call it.
+func (r *Reader) Empty(ctx context.Context, rooms []proto.Room) map[proto.Room]history.Head {
+	return r.log.Empty(ctx, rooms)
+}
+
 // Head reads the newest record of one room from the stream's leader. Only jobs may call it. It
 // waits for memory.
 func (r *Reader) Head(ctx context.Context, room proto.Room) (history.Head, error) {

@@ -5,7 +5,7 @@
 //
 // [Log.Read] returns a page to readers. [Log.Newest] returns the newest record to an owner. The
 // requests to NATS are in direct.go. The files read.go and backward.go search for a page. The
-// file damage.go reads a damaged log, and snapshot.go reads the stream ROOMSTATE.
+// file damage.go reads a damaged log, snapshot.go reads the stream ROOMSTATE, and empty.go asks owners.
 package history
 
 import (
@@ -40,6 +40,10 @@ type Log struct {
 	source
 	snapshots
 	keys *seal.Keys
+
+	// Owners says that reads ask the owner for the state of a room without records. Otherwise they
+	// read the room's snapshot from a replica, which may be behind. Set it before the first read.
+	Owners bool
 
 	// Damaged is called if the newest record of a room cannot be read, at most once a minute.
 	// Set it before the first read. Nil means that there is nothing to call.
@@ -221,8 +225,8 @@ func (q Query) differs(r proto.Record) bool {
 	return headOf(r).Differs(Head{At: q.At, Stream: q.Stream})
 }
 
-// Heads returns the heads of many rooms, from any replica. It omits rooms that have neither
-// records nor a snapshot. It does not open payloads, so Why is empty.
+// Heads returns the heads of many rooms, from any replica. It omits rooms without records, see
+// [Log.Empty]. It does not open payloads, so Why is empty.
 func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Head, error) {
 	heads := make(map[proto.Room]Head, len(rooms))
 	for some := range slices.Chunk(rooms, maxHeads) {
@@ -237,10 +241,6 @@ func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Hea
 			}
 		case err != nil:
 			return nil, fmt.Errorf("read heads: %w", err)
-		}
-		empty := slices.DeleteFunc(slices.Clone(some), func(room proto.Room) bool { return heads[room] != Head{} })
-		if err := l.addSnapshots(ctx, empty, heads); err != nil {
-			return nil, err
 		}
 	}
 	return heads, nil

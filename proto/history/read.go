@@ -44,7 +44,10 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		p.Gap = q.reset(head)
 	}
 	if !found {
-		p.Head, err = l.emptyHead(ctx, q.Room)
+		if p.Head, err = l.emptyHead(ctx, q.Room); p.Head.Seq > q.Reach { // the replica was behind the owner
+			q.Reach = p.Head.Seq
+			return l.Read(ctx, q)
+		}
 		return p, err
 	}
 	p.Head = HeadOf(head)

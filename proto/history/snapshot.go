@@ -103,30 +103,9 @@ func (s *snapshots) SnapshotBehind(ctx context.Context, room proto.Room, marker 
 	return snapshot, found, nil
 }
 
-// emptyHead returns the head of a room without records. It reads the room's snapshot.
-func (s *snapshots) emptyHead(ctx context.Context, room proto.Room) (Head, error) {
-	snapshot, found, err := s.snapshotOrLost(ctx, room)
-	if err != nil || !found {
-		return Head{}, err
-	}
-	return outlived(&snapshot), nil
-}
-
-// outlived returns the head of a room that has no records and the snapshot s.
-func outlived(s *proto.Snapshot) Head {
-	head := Head{Closed: s.Closed}
-	if s.Closed {
-		head.Why = s.Why
-	}
-	if !s.Limits.IsEmpty(time.Now()) {
-		head.Limits = s.Limits
-	}
-	return head
-}
-
-// Complete adds the restrictions to the head of a room. If the room has no records, it also adds
-// whether the room is closed. It reads the snapshot from any replica. If the head names an act
-// that is newer than the snapshot, Complete reads the acts in between from the log.
+// Complete adds the restrictions to the head of a room. It reads the snapshot from any replica. If
+// the head names an act that is newer than the snapshot, Complete reads the acts in between from
+// the log. If the room has no records, Complete replaces the head by that of [Log.Empty].
 func (l *Log) Complete(ctx context.Context, room proto.Room, head *Head) error {
 	if head.Seq == 0 {
 		empty, err := l.emptyHead(ctx, room)
@@ -196,46 +175,4 @@ func (l *Log) Restrict(ctx context.Context, room proto.Room, limits *proto.Restr
 		}
 	}
 	return limits, whole, nil
-}
-
-// addSnapshots adds the heads of rooms without records. It reads the rooms' snapshots.
-func (s *snapshots) addSnapshots(ctx context.Context, rooms []proto.Room, heads map[proto.Room]Head) error {
-	if len(rooms) == 0 {
-		return nil
-	}
-	subjects := make([]string, len(rooms))
-	for i, room := range rooms {
-		subjects[i] = room.StateSubject()
-	}
-	got, _, err := s.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
-	if errors.Is(err, errDamaged) {
-		// The answer ends at a damaged snapshot, so ask for each room separately.
-		for _, room := range rooms {
-			head, err := s.emptyHead(ctx, room)
-			if err != nil {
-				return err
-			}
-			if head != (Head{}) {
-				heads[room] = head
-			}
-		}
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read snapshots: %w", err)
-	}
-	for _, m := range got {
-		room, err := proto.RoomOfSubject(m.subject)
-		if err != nil {
-			continue
-		}
-		snapshot, err := proto.ParseSnapshot(m.data)
-		if err != nil {
-			return fmt.Errorf("read snapshots: %w", err)
-		}
-		if head := outlived(&snapshot); head != (Head{}) {
-			heads[room] = head
-		}
-	}
-	return nil
 }

@@ -45,6 +45,9 @@ func (p *partition) missed() {
 
 // keyed reports whether the command has a key, by which an owner can recognise a resend.
 func (c *command) keyed() bool {
+	if c.reply.state != nil {
+		return false
+	}
 	if c.local != nil {
 		return c.local.Key != ""
 	}

@@ -27,9 +27,9 @@ type api struct{ s *Service }
 //	nats req room.svc.reopen '{"room":"lobby"}'
 //	nats req room.svc.info ''
 //
-// Gateways use the micro API too: they request the signing keys, mark tickets as used, and report
-// lost events. Messages of members do not use it, because its queue group spreads requests over the
-// instances. That would change the order of messages.
+// Gateways use the micro API too: they request the signing keys and the states of empty rooms, mark
+// tickets as used, and report lost events. Messages of members do not use it, because its queue
+// group spreads requests over the instances. That would change the order of messages.
 func (a api) serve() (micro.Service, error) {
 	s := a.s
 	api, err := micro.AddService(s.nc, micro.Config{
@@ -62,12 +62,13 @@ func (a api) serve() (micro.Service, error) {
 		{"revoke", proto.SubjectRevoke, `{"id":"..."} or {"session":"..."}`, a.answerRevoke},
 		{"revocations", proto.SubjectRevocations, `{"after":...}`, a.answerRevocations},
 		{"ticket", proto.SubjectTicket, `{"number":"..."}`, a.answerTicket},
+		{"state", proto.SubjectAskStates, `{"rooms":["..."]}`, a.answerStates},
 		{"lost", proto.SubjectLost, `{"room":"...","epoch":"...","seq":...,"stream":...,"at":"..."}`, a.answerLost},
 	} {
 		opts := []micro.EndpointOpt{
 			micro.WithEndpointSubject(e.subject), micro.WithEndpointMetadata(map[string]string{"payload": e.payload}),
 		}
-		if e.subject == proto.SubjectLost { // every instance receives it, and the owner answers
+		if e.subject == proto.SubjectLost || e.subject == proto.SubjectAskStates { // every instance receives it, and the owner answers
 			opts = append(opts, micro.WithEndpointQueueGroupDisabled())
 		}
 		err := api.AddEndpoint(e.name, answerable(e.handle), opts...)

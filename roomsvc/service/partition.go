@@ -297,6 +297,10 @@ func (p *partition) apply(ctx context.Context, a *active, c command) {
 		p.s.refuse(c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
 		return
 	}
+	if c.reply.state != nil {
+		p.tell(a, c)
+		return
+	}
 	cmd, refusal := p.s.read(&c)
 	c.reply.act = actOf(&c, &cmd)
 	if refusal != nil {

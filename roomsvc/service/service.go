@@ -341,6 +341,10 @@ func (s *Service) barrier() error {
 // publishes only to subjects that are meant for answers. Otherwise a sender could name any reply
 // subject, and make this instance publish where the sender itself may not.
 func (s *Service) answer(to returnPath, reply proto.Reply, since time.Time) {
+	if to.state != nil {
+		to.state.done(reply.Refusal == nil)
+		return
+	}
 	s.metrics.answered(&reply, since)
 	if to.act != nil {
 		audit(s.cfg.Log, to.act, reply)

@@ -47,9 +47,9 @@ type active struct {
 }
 
 // command is a request on its way through a partition. It came from NATS as a message, or from a
-// gateway in this process.
+// gateway in this process. If reply.state is set, the command asks for the state of its room.
 type command struct {
-	msg   *nats.Msg      // nil = the command came from this process
+	msg   *nats.Msg      // nil = the command came from this process, or asks for the state of the room
 	local *proto.Request // the request, if a gateway in this process has sent it; nil = msg has the request
 	found *found         // the message to edit or delete; nil = not read yet, or the command changes no message
 	reply returnPath
@@ -64,6 +64,7 @@ type command struct {
 type returnPath struct {
 	subject string            // "" = nobody waits on NATS
 	local   func(proto.Reply) // receives the answer for a gateway in this process; nil = the answer goes to the subject
+	state   *state            // receives the answer to a question for the state of the room; nil = the answer goes elsewhere
 	act     *daemon.Act       // the act to log with the answer; nil = the command is no act, or its gateway logs the act
 }
 

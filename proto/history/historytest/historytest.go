@@ -1,9 +1,11 @@
 // Package historytest provides a real NATS server for tests, with the stream of all rooms. It
-// writes records into the stream in the way an owner does.
+// writes records into the stream in the way an owner does, and answers gateways as an owner does
+// whose rooms have no restrictions.
 package historytest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -55,7 +57,25 @@ func Start(tb testing.TB, perRoom int64, change ...func(*jetstream.StreamConfig)
 			tb.Fatal(err)
 		}
 	}
+	if _, err := s.Conn().Subscribe(proto.SubjectAskStates, answerStates); err != nil {
+		tb.Fatal(err)
+	}
 	return s
+}
+
+// answerStates answers the question of a gateway that has found no records of some rooms.
+func answerStates(m *nats.Msg) {
+	var ask proto.AskStates
+	if json.Unmarshal(m.Data, &ask) != nil {
+		return
+	}
+	states := make(proto.States)
+	for _, room := range ask.Rooms {
+		states[room] = proto.OwnerState{Snapshot: json.RawMessage("{}")}
+	}
+	if answer, err := json.Marshal(states); err == nil {
+		_ = m.Respond(answer) // without an answer, the gateway asks again
+	}
 }
 
 // Restart starts the server again after Stop.

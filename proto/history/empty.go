@@ -1,0 +1,147 @@
+package history
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"roomcast/proto"
+)
+
+// emptyHead returns the head of a room without records: whether the room is closed, and its
+// restrictions. If the room has a record after all, emptyHead returns the head of that record.
+func (l *Log) emptyHead(ctx context.Context, room proto.Room) (Head, error) {
+	if !l.Owners {
+		snapshot, found, err := l.snapshotOrLost(ctx, room)
+		if err != nil || !found {
+			return Head{}, err
+		}
+		return outlived(&snapshot), nil
+	}
+	head := l.Empty(ctx, []proto.Room{room})[room]
+	return head, head.Err
+}
+
+// outlived returns the head of a room that has no records and the snapshot s.
+func outlived(s *proto.Snapshot) Head {
+	head := Head{Closed: s.Closed}
+	if s.Closed {
+		head.Why = s.Why
+	}
+	if !s.Limits.IsEmpty(time.Now()) {
+		head.Limits = s.Limits
+	}
+	return head
+}
+
+// Empty asks the owners for the heads of rooms in whose logs the caller has found no records. A
+// replica of the snapshots could be behind, and a banned member could join. If an owner does not
+// answer before ctx ends, the heads of its rooms have an Err.
+func (l *Log) Empty(ctx context.Context, rooms []proto.Room) map[proto.Room]Head {
+	byPartition := make(map[int][]proto.Room)
+	for _, room := range rooms {
+		byPartition[room.Partition()] = append(byPartition[room.Partition()], room)
+	}
+	var (
+		asking sync.WaitGroup
+		mu     sync.Mutex // guards heads
+		heads  = make(map[proto.Room]Head, len(rooms))
+	)
+	for partition, own := range byPartition {
+		asking.Go(func() {
+			for some := range slices.Chunk(own, proto.MaxStates) {
+				states, err := l.askOwner(ctx, partition, some)
+				for _, room := range some {
+					head := Head{Err: err}
+					if state, found := states[room.String()]; found {
+						head = l.headOfState(ctx, room, &state)
+					}
+					mu.Lock()
+					heads[room] = head
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	asking.Wait()
+	return heads
+}
+
+// headOfState returns the head of a room with the given state. If the owner knows of a record, the
+// caller's replica was behind, or a limit has removed the record from the log. The stream's leader
+// decides between the two.
+func (l *Log) headOfState(ctx context.Context, room proto.Room, s *proto.OwnerState) Head {
+	if s.Seq > 0 {
+		last, found, err := l.Last(ctx, room)
+		if err != nil {
+			return Head{Err: err}
+		}
+		if found {
+			head := HeadOf(last)
+			head.Err = l.Complete(ctx, room, &head)
+			return head
+		}
+	}
+	snapshot, err := proto.ParseSnapshot(s.Snapshot)
+	if err != nil {
+		return Head{Err: fmt.Errorf("read state of room: %w", err)}
+	}
+	return outlived(&snapshot)
+}
+
+// askOwner asks the partition's owner for the states of rooms. It repeats the request until the
+// owner has named the states of all rooms, or until ctx ends. Then it returns an error for the rooms
+// that the result lacks.
+func (l *Log) askOwner(ctx context.Context, partition int, rooms []proto.Room) (proto.States, error) {
+	states := make(proto.States, len(rooms))
+	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
+		var ask proto.AskStates
+		for _, room := range rooms {
+			if _, known := states[room.String()]; !known {
+				ask.Rooms = append(ask.Rooms, room.String())
+			}
+		}
+		if len(ask.Rooms) == 0 {
+			return states, nil
+		}
+		err := l.askStates(ctx, partition, &ask, states)
+		if err == nil && len(states) == len(rooms) {
+			return states, nil
+		}
+		select {
+		case <-ctx.Done():
+			return states, fmt.Errorf("ask owner of partition %d for states of rooms: %w (%v)", partition, errNoOwner, err)
+		case <-time.After(backoff):
+		}
+	}
+}
+
+// errNoOwner is the refusal for clients if no owner has answered.
+var errNoOwner = proto.Refuse(proto.Unavailable, "the room service does not answer now; try again").After(time.Second)
+
+// askStates sends one request to the owner, and adds the answer to states.
+func (l *Log) askStates(ctx context.Context, partition int, ask *proto.AskStates, states proto.States) error {
+	body, err := json.Marshal(ask)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTime)
+	defer cancel()
+	answer, err := l.nc.RequestWithContext(ctx, proto.AskStatesSubject(partition), body)
+	if err != nil {
+		return err
+	}
+	var found proto.States
+	if err := json.Unmarshal(answer.Data, &found); err != nil {
+		return fmt.Errorf("parse answer: %w", err)
+	}
+	for _, room := range ask.Rooms {
+		if state, named := found[room]; named {
+			states[room] = state
+		}
+	}
+	return nil
+}
