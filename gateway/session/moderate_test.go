@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"roomcast/gateway/publish"
 	"roomcast/gateway/session"
 	"roomcast/proto"
@@ -298,4 +300,31 @@ func TestAJoinTellsTheRightsAndTheMuteOfTheSession(t *testing.T) {
 			t.Errorf("a stream got %s, want %s", got, want)
 		}
 	}
+}
+
+// The log of the room is empty, and the replica that answers has no snapshot yet. The gateway asks
+// the owner of the room, who knows the ban.
+func TestBanHoldsInAnEmptyRoomIfAReplicaIsBehind(t *testing.T) {
+	m := startModerated(t)
+	m.act(`"act":"ban","member":"ann","key":"b1"`)
+	m.mod.send(`{"id":"l","leave":{"room":"` + m.room + `"}}`)
+	m.mod.wantSoon(`{"id":"l","ok":*`)
+	nc := backend.ns.Connect(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := proto.MustRoom(m.room)
+	for name, subject := range map[string]string{proto.StreamName: room.LogSubject(), proto.StateStream: room.StateSubject()} {
+		stream, err := js.Stream(t.Context(), name)
+		if err == nil {
+			err = stream.Purge(t.Context(), jetstream.WithPurgeSubject(subject))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := start(t, withTokens(t)) // it has not read the room before
+	g.bearer("/room/"+m.room+"/", tokenOf("ann", "*=read say", time.Hour)).wantSoon("close 4102 a moderator has banned you from this room*")
+	m.member(g, "bob")
 }

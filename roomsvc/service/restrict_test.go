@@ -94,6 +94,67 @@ func TestRestrictionsSurviveTheirOwner(t *testing.T) {
 	}
 }
 
+// The log of the room is empty, and replicas have no snapshot yet. The owner tells gateways of the
+// ban, and the next owner reads it from the snapshot. Invalid questions get no answer.
+func TestOwnerTellsTheStateOfAnEmptyRoom(t *testing.T) {
+	srv := startNATS(t, true)
+	nc := srv.Connect(t)
+	_, stop := startService(t, srv)
+	restrict(t, nc, proto.ActBan, "ann")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := js.Stream(t.Context(), proto.StreamName)
+	if err == nil {
+		err = records.Purge(t.Context(), jetstream.WithPurgeSubject(proto.MustRoom("lobby").LogSubject()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := history.New(nc, nil)
+	log.Owners = true
+	lobby, fresh := proto.MustRoom("lobby"), proto.MustRoom("fresh")
+	check := func(who string) {
+		t.Helper()
+		heads := log.Empty(t.Context(), []proto.Room{lobby, fresh})
+		page, err := log.Read(t.Context(), history.Query{Room: lobby})
+		if now := time.Now(); err != nil || !heads[lobby].Limits.Banned("ann", now) || !page.Head.Limits.Banned("ann", now) {
+			t.Errorf("%s: got %+v and %+v, %v, want a ban", who, heads[lobby], page.Head, err)
+		}
+		if heads[fresh] != (history.Head{}) {
+			t.Errorf("%s: a room without restrictions has the head %+v", who, heads[fresh])
+		}
+	}
+	check("owner")
+	stop()
+	_, stop = startService(t, srv)
+	check("next owner")
+	dropSnapshot(t, nc)
+	check("owner that knows more than a replica")
+	stop()
+	_, stop = startService(t, srv)
+	defer stop()
+	wrong, err := nc.SubscribeSync(nc.NewRespInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := proto.AskStatesSubject(lobby.Partition())
+	for _, q := range [][2]string{
+		{own, ""}, {own, "[]"}, {own, "{}"}, {own, `{"rooms":"lobby"}`}, {own, `{"rooms":["a b"]}`}, {own, `{"rooms":["lobby","fresh"]}`},
+		{proto.AskStatesSubject(fresh.Partition()), `{"rooms":["lobby"]}`},
+		{"room.svc.state.256", `{"rooms":["lobby"]}`}, {"room.svc.state.-1", `{"rooms":["lobby"]}`}, {"room.svc.state.x", `{"rooms":["lobby"]}`},
+	} {
+		if err := nc.PublishRequest(q[0], wrong.Subject, []byte(q[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log.Empty(t.Context(), []proto.Room{lobby}) // the service answers in the order of the questions
+	if n, _, err := wrong.Pending(); n > 0 || err != nil {
+		t.Errorf("got %d answers to invalid questions, %v", n, err)
+	}
+}
+
 // The whole log of the room ages out. The next message begins a new epoch. Readers see the ban,
 // although the new epoch has no act.
 func TestRestrictionsSurviveTheLog(t *testing.T) {
