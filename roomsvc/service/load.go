@@ -212,6 +212,10 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 			}
 			p.apply(ctx, a, c)
 		}
+		if p.term == r.term && a.room.Seq() == 0 && !a.room.Renewing() { // gateways have only asked for its state, or its commands were refused
+			delete(p.term.rooms, r.to)
+			p.active.Store(int64(len(p.term.rooms)))
+		}
 		return
 	}
 	switch { // in these cases the term ends, and the owner takes the partition again
