@@ -202,7 +202,7 @@ func (r *Reader) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]
 // Empty asks the owners for the heads of rooms in which Heads has found no records. Only jobs may
 // call it.
 func (r *Reader) Empty(ctx context.Context, rooms []proto.Room) map[proto.Room]history.Head {
-	return r.log.Empty(ctx, rooms)
+	return history.Empty(ctx, r.log, rooms)
 }
 
 // Head reads the newest record of one room from the stream's leader. Only jobs may call it. It

@@ -8,12 +8,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"roomcast/proto"
 )
 
 // emptyHead returns the head of a room without records: whether the room is closed, and its
 // restrictions. If the room has a record after all, emptyHead returns the head of that record.
-func (l *Log) emptyHead(ctx context.Context, room proto.Room) (Head, error) {
+func emptyHead(ctx context.Context, l *Log, room proto.Room) (Head, error) {
 	if !l.Owners {
 		snapshot, found, err := l.snapshotOrLost(ctx, room)
 		if err != nil || !found {
@@ -21,7 +23,7 @@ func (l *Log) emptyHead(ctx context.Context, room proto.Room) (Head, error) {
 		}
 		return outlived(&snapshot), nil
 	}
-	head := l.Empty(ctx, []proto.Room{room})[room]
+	head := Empty(ctx, l, []proto.Room{room})[room]
 	return head, head.Err
 }
 
@@ -40,7 +42,7 @@ func outlived(s *proto.Snapshot) Head {
 // Empty asks the owners for the heads of rooms in whose logs the caller has found no records. A
 // replica of the snapshots could be behind, and a banned member could join. If an owner does not
 // answer before ctx ends, the heads of its rooms have an Err.
-func (l *Log) Empty(ctx context.Context, rooms []proto.Room) map[proto.Room]Head {
+func Empty(ctx context.Context, l *Log, rooms []proto.Room) map[proto.Room]Head {
 	byPartition := make(map[int][]proto.Room)
 	for _, room := range rooms {
 		byPartition[room.Partition()] = append(byPartition[room.Partition()], room)
@@ -53,11 +55,11 @@ func (l *Log) Empty(ctx context.Context, rooms []proto.Room) map[proto.Room]Head
 	for partition, own := range byPartition {
 		asking.Go(func() {
 			for some := range slices.Chunk(own, proto.MaxStates) {
-				states, err := l.askOwner(ctx, partition, some)
+				states, err := askOwner(ctx, l.nc, partition, some)
 				for _, room := range some {
 					head := Head{Err: err}
 					if state, found := states[room.String()]; found {
-						head = l.headOfState(ctx, room, &state)
+						head = headOfState(ctx, l, room, &state)
 					}
 					mu.Lock()
 					heads[room] = head
@@ -73,7 +75,7 @@ func (l *Log) Empty(ctx context.Context, rooms []proto.Room) map[proto.Room]Head
 // headOfState returns the head of a room with the given state. If the owner knows of a record, the
 // caller's replica was behind, or a limit has removed the record from the log. The stream's leader
 // decides between the two.
-func (l *Log) headOfState(ctx context.Context, room proto.Room, s *proto.OwnerState) Head {
+func headOfState(ctx context.Context, l *Log, room proto.Room, s *proto.OwnerState) Head {
 	if s.Seq > 0 {
 		last, found, err := l.Last(ctx, room)
 		if err != nil {
@@ -95,7 +97,7 @@ func (l *Log) headOfState(ctx context.Context, room proto.Room, s *proto.OwnerSt
 // askOwner asks the partition's owner for the states of rooms. It repeats the request until the
 // owner has named the states of all rooms, or until ctx ends. Then it returns an error for the rooms
 // that the result lacks.
-func (l *Log) askOwner(ctx context.Context, partition int, rooms []proto.Room) (proto.States, error) {
+func askOwner(ctx context.Context, nc *nats.Conn, partition int, rooms []proto.Room) (proto.States, error) {
 	states := make(proto.States, len(rooms))
 	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
 		var ask proto.AskStates
@@ -107,7 +109,7 @@ func (l *Log) askOwner(ctx context.Context, partition int, rooms []proto.Room) (
 		if len(ask.Rooms) == 0 {
 			return states, nil
 		}
-		err := l.askStates(ctx, partition, &ask, states)
+		err := askStates(ctx, nc, partition, &ask, states)
 		if err == nil && len(states) == len(rooms) {
 			return states, nil
 		}
@@ -123,14 +125,14 @@ func (l *Log) askOwner(ctx context.Context, partition int, rooms []proto.Room) (
 var errNoOwner = proto.Refuse(proto.Unavailable, "the room service does not answer now; try again").After(time.Second)
 
 // askStates sends one request to the owner, and adds the answer to states.
-func (l *Log) askStates(ctx context.Context, partition int, ask *proto.AskStates, states proto.States) error {
+func askStates(ctx context.Context, nc *nats.Conn, partition int, ask *proto.AskStates, states proto.States) error {
 	body, err := json.Marshal(ask)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTime)
 	defer cancel()
-	answer, err := l.nc.RequestWithContext(ctx, proto.AskStatesSubject(partition), body)
+	answer, err := nc.RequestWithContext(ctx, proto.AskStatesSubject(partition), body)
 	if err != nil {
 		return err
 	}

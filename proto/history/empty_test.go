@@ -78,7 +78,7 @@ func TestOwnerIsAskedAboutAnEmptyRoom(t *testing.T) {
 	for _, name := range []string{"new", "closed", "trimmed", "full"} {
 		rooms = append(rooms, proto.MustRoom(name))
 	}
-	heads := log.Empty(t.Context(), rooms)
+	heads := history.Empty(t.Context(), log, rooms)
 	for _, room := range rooms {
 		p, err := log.Read(t.Context(), history.Query{Room: room, HasSince: true})
 		head := heads[room]
@@ -123,7 +123,7 @@ func TestOwnerIsAskedAgainForRoomsThatItLeftOut(t *testing.T) {
 		return states
 	})
 	log := history.New(front, nil)
-	heads := log.Empty(t.Context(), rooms)
+	heads := history.Empty(t.Context(), log, rooms)
 	if len(heads) != len(rooms) {
 		t.Errorf("got %d heads, want %d", len(heads), len(rooms))
 	}

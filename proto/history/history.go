@@ -226,7 +226,7 @@ func (q Query) differs(r proto.Record) bool {
 }
 
 // Heads returns the heads of many rooms, from any replica. It omits rooms without records, see
-// [Log.Empty]. It does not open payloads, so Why is empty.
+// [Empty]. It does not open payloads, so Why is empty.
 func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Head, error) {
 	heads := make(map[proto.Room]Head, len(rooms))
 	for some := range slices.Chunk(rooms, maxHeads) {

@@ -44,7 +44,7 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		p.Gap = q.reset(head)
 	}
 	if !found {
-		if p.Head, err = l.emptyHead(ctx, q.Room); p.Head.Seq > q.Reach { // the replica was behind the owner
+		if p.Head, err = emptyHead(ctx, l, q.Room); p.Head.Seq > q.Reach { // the replica was behind the owner
 			q.Reach = p.Head.Seq
 			return l.Read(ctx, q)
 		}
