@@ -35,8 +35,9 @@ func (a *AskStates) Parse(partition int) ([]Room, error) {
 	return rooms, nil
 }
 
-// States is the answer to [AskStates], by the name of the room. It lacks rooms whose state the owner
-// does not know now, and rooms that did not fit into the message. The gateway asks for them again.
+// States is the answer to [AskStates]. It maps the names of rooms to their states. It lacks rooms
+// whose state the owner does not know now, and rooms that did not fit into the message. The gateway
+// asks for them again.
 type States map[string]OwnerState
 
 // OwnerState is the state of a room after its last committed record, as the owner knows it.

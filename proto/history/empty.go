@@ -13,8 +13,9 @@ import (
 	"roomcast/proto"
 )
 
-// emptyHead returns the head of a room without records: whether the room is closed, and its
-// restrictions. If the room has a record after all, emptyHead returns the head of that record.
+// emptyHead returns the head of a room without records. The head says whether the room is closed,
+// and contains the restrictions. If the room has a record after all, emptyHead returns the head of
+// that record.
 func emptyHead(ctx context.Context, l *Log, room proto.Room) (Head, error) {
 	if !l.Owners {
 		snapshot, found, err := l.snapshotOrLost(ctx, room)
@@ -27,7 +28,7 @@ func emptyHead(ctx context.Context, l *Log, room proto.Room) (Head, error) {
 	return head, head.Err
 }
 
-// outlived returns the head of a room that has no records and the snapshot s.
+// outlived returns the head of a room without records whose snapshot is s.
 func outlived(s *proto.Snapshot) Head {
 	head := Head{Closed: s.Closed}
 	if s.Closed {
@@ -39,9 +40,9 @@ func outlived(s *proto.Snapshot) Head {
 	return head
 }
 
-// Empty asks the owners for the heads of rooms in whose logs the caller has found no records. A
-// replica of the snapshots could be behind, and a banned member could join. If an owner does not
-// answer before ctx ends, the heads of its rooms have an Err.
+// Empty returns the heads of rooms in whose logs the caller has found no records. It asks the
+// owners of the rooms. A replica of the snapshots could be behind, and then a banned member could
+// join. If an owner does not answer before ctx ends, the heads of its rooms have an Err.
 func Empty(ctx context.Context, l *Log, rooms []proto.Room) map[proto.Room]Head {
 	byPartition := make(map[int][]proto.Room)
 	for _, room := range rooms {
@@ -72,9 +73,9 @@ func Empty(ctx context.Context, l *Log, rooms []proto.Room) map[proto.Room]Head 
 	return heads
 }
 
-// headOfState returns the head of a room with the given state. If the owner knows of a record, the
-// caller's replica was behind, or a limit has removed the record from the log. The stream's leader
-// decides between the two.
+// headOfState returns the head of a room with the given state. If the owner knows of a record,
+// there are two possible causes: the caller's replica was behind, or a limit has removed the record
+// from the log. The answer of the stream's leader decides.
 func headOfState(ctx context.Context, l *Log, room proto.Room, s *proto.OwnerState) Head {
 	if s.Seq > 0 {
 		last, found, err := l.Last(ctx, room)
@@ -95,8 +96,8 @@ func headOfState(ctx context.Context, l *Log, room proto.Room, s *proto.OwnerSta
 }
 
 // askOwner asks the partition's owner for the states of rooms. It repeats the request until the
-// owner has named the states of all rooms, or until ctx ends. Then it returns an error for the rooms
-// that the result lacks.
+// owner has named the states of all rooms, or until ctx ends. If ctx ends, askOwner returns an
+// error. The result then lacks some of the rooms.
 func askOwner(ctx context.Context, nc *nats.Conn, partition int, rooms []proto.Room) (proto.States, error) {
 	states := make(proto.States, len(rooms))
 	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {

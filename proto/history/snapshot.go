@@ -105,7 +105,7 @@ func (s *snapshots) SnapshotBehind(ctx context.Context, room proto.Room, marker 
 
 // Complete adds the restrictions to the head of a room. It reads the snapshot from any replica. If
 // the head names an act that is newer than the snapshot, Complete reads the acts in between from
-// the log. If the room has no records, Complete replaces the head by that of [Empty].
+// the log. If the room has no records, Complete replaces the head by the result of [Empty].
 func (l *Log) Complete(ctx context.Context, room proto.Room, head *Head) error {
 	if head.Seq == 0 {
 		empty, err := emptyHead(ctx, l, room)

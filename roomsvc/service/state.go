@@ -11,21 +11,21 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// maxStateBytes bounds the snapshots in one answer. Further rooms are left out, unless they are the
-// first. The limit of a NATS message is 1 MiB.
+// maxStateBytes bounds the snapshots in one answer. The answer leaves out a room whose snapshot
+// does not fit, unless it is the first room of the answer. The limit of a NATS message is 1 MiB.
 const maxStateBytes = 512 << 10
 
-// question is a gateway's request for the states of rooms of one partition. It is answered when the
-// partition has dealt with each of the rooms. If the partition drops one of them, because another
-// instance now owns it, the question gets no answer, and the gateway asks again. It is safe for
-// concurrent use.
+// question is a gateway's request for the states of rooms of one partition. The service answers
+// when the partition has dealt with each of the rooms. If another instance now owns the partition,
+// the partition drops its rooms. Then the question gets no answer, and the gateway asks again. A
+// question is safe for concurrent use.
 type question struct {
 	s    *Service
 	from micro.Request
 
 	mu     sync.Mutex // guards the fields below
 	open   int        // number of rooms that the partition has not dealt with
-	bytes  int        // of the snapshots in states
+	bytes  int        // size of the snapshots in states
 	states proto.States
 }
 
@@ -65,9 +65,9 @@ func (a api) answerStates(r micro.Request) {
 	}
 }
 
-// tell answers a question for the state of a room in memory. Like every answer, this one waits until
-// the records applied before it are committed. An owner that another instance may have replaced
-// refuses.
+// tell answers a question for the state of a room in memory. Like every answer, this one waits
+// until the records applied before it are committed. If another instance may have replaced this
+// owner, the answer is a refusal.
 func (p *partition) tell(a *active, c command) {
 	var reply proto.Reply
 	if !p.s.owner.Trusted() {
@@ -77,8 +77,9 @@ func (p *partition) tell(a *active, c command) {
 	p.term.push(answer{to: c.reply, reply: reply, since: c.since})
 }
 
-// done adds the state to the answer of its question, if the partition could tell it. The last of the
-// rooms sends the answer.
+// done adds the state to the answer of its question. If told is false, the partition did not know
+// the state, and the answer lacks the room. When done has been called for all rooms of the
+// question, it sends the answer.
 func (st *state) done(told bool) {
 	var snapshot []byte
 	if told {

@@ -1,6 +1,6 @@
 // Package historytest provides a real NATS server for tests, with the stream of all rooms. It
-// writes records into the stream in the way an owner does, and answers gateways as an owner does
-// whose rooms have no restrictions.
+// writes records into the stream in the way an owner does. It also answers the questions of
+// gateways, as the owner of rooms without restrictions.
 package historytest
 
 import (
