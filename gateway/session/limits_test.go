@@ -200,7 +200,7 @@ func TestClientThatReadsNothingIsClosed(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {
 			s.session.Rate.PerSecond = 0
-			s.session.SlowTime = 2 * time.Second
+			s.session.SlowTime = 5 * time.Second // longer than a busy machine may delay the fast client
 			s.session.Hub.RoomBytes = 64 << 10
 			s.loop.SendBuffer = 4 << 10
 		})
