@@ -27,7 +27,7 @@ type door struct {
 }
 
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if wire.WantsWebSocket(r) || wire.WantsEvents(r) { // the event loop answers such a request
+	if wire.WantsWebSocket(r) || wire.WantsStream(r) { // the event loop answers such a request
 		if err := session.TakeBack(w, r); err != nil {
 			d.log.Error("cannot return connection to its event loop", "error", err)
 		}
@@ -38,7 +38,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch err := d.auth.CheckHost(r.Host, wire.Proxied(r)); {
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusForbidden)
-	case r.Method == http.MethodOptions && (strings.HasPrefix(path, "/api/") || wire.IsEvents(path)):
+	case r.Method == http.MethodOptions && (strings.HasPrefix(path, "/api/") || wire.StreamOf(path) != nil):
 		d.preflight(w, r)
 	case r.Method == http.MethodOptions:
 		w.Header().Set("Allow", "GET, HEAD, OPTIONS") // proxies use these methods for health checks

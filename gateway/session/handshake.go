@@ -34,7 +34,7 @@ func (h *handshakes) handleRequest(s *session, p []byte) (used int) {
 	if err == nil && n == 0 {
 		return 0
 	}
-	if err == nil && !req.Upgrade && !req.Events {
+	if err == nil && !req.Upgrade && req.Stream == nil {
 		h.handOver(s)
 		return len(p)
 	}
@@ -58,7 +58,7 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 		h.logRefusedPage(req, err)
 		return proto.Refuse(proto.Forbidden, "%v", err)
 	}
-	if req.Events {
+	if req.Stream != nil {
 		h.streams[s.id] = &stream{origin: string(req.Origin)}
 	}
 	if s.kind, s.home, err = h.route(req); err != nil {
@@ -83,7 +83,8 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	if from.None() && !several {
 		s.flags |= noReplay
 	}
-	h.hub.Open(s.id, formatOf(s))
+	s.format = formatOf(s, req)
+	h.hub.Open(s.id, s.format)
 	h.stats.Sockets.Add(1)
 	h.stats.Opened.Add(1)
 	s.phase = joiningIn
@@ -127,7 +128,7 @@ func (h *handshakes) checkPage(req *wire.Request, site auth.Site) error {
 	if err := h.auth.CheckHost(site.Host, req.Proxied); err != nil {
 		return err
 	}
-	if req.Events && len(req.Origin) == 0 && req.CrossSite {
+	if req.Stream != nil && len(req.Origin) == 0 && req.CrossSite {
 		return auth.ErrOrigin
 	}
 	return h.auth.CheckOrigin(string(req.Origin), site)
@@ -138,7 +139,7 @@ func (h *handshakes) checkPage(req *wire.Request, site auth.Site) error {
 // header Last-Event-ID. The header does not name a room. So the gateway uses it only if the
 // query names at most one room.
 func replayFrom(req *wire.Request) (proto.From, error) {
-	if req.Events && len(req.LastEventID) > 0 && len(req.Queries("room")) < 2 {
+	if req.Stream != nil && len(req.LastEventID) > 0 && len(req.Queries("room")) < 2 {
 		return proto.ParseEventID(string(req.LastEventID))
 	}
 	return proto.ParseFrom(req.Query)
@@ -146,8 +147,8 @@ func replayFrom(req *wire.Request) (proto.From, error) {
 
 // appendAccept appends the HTTP answer that begins a session.
 func (h *handshakes) appendAccept(b []byte, s *session, req *wire.Request) []byte {
-	if s.kind == events {
-		return wire.AppendEventStream(b, string(req.Origin))
+	if req.Stream != nil {
+		return req.Stream.AppendHead(b, string(req.Origin))
 	}
 	protocol := ""
 	if s.kind == jsonKind {
@@ -170,7 +171,7 @@ func (h *handshakes) logRefusedPage(req *wire.Request, err error) {
 func (h *handshakes) route(req *wire.Request) (kind, proto.Room, error) {
 	k := text
 	switch {
-	case req.Events:
+	case req.Stream != nil:
 		k = events
 	case req.Offers(subprotocol):
 		k = jsonKind
@@ -190,8 +191,8 @@ func (h *handshakes) route(req *wire.Request) (kind, proto.Room, error) {
 	}
 	switch {
 	case isRoom && k == events:
-		rest = strings.TrimSuffix(rest, "/events")
-	case path == "/events":
+		rest = strings.TrimSuffix(rest, "/"+req.Stream.Name)
+	case k == events && path == "/"+req.Stream.Name:
 		return k, proto.Room{}, nil
 	case isRoom:
 		rest = strings.TrimSuffix(rest, "/")

@@ -275,7 +275,7 @@ func (lc *lifecycle) ping(s *session, now uint32) {
 	} else {
 		s.pinged = now
 	}
-	lc.buf = lc.codecs[formatOf(s)].AppendPing(lc.buf[:0])
+	lc.buf = lc.codecs[s.format].AppendPing(lc.buf[:0])
 	lc.hub.Send(s.id, lc.buf)
 	lc.stats.Pings.Add(1)
 }

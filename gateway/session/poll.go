@@ -92,13 +92,13 @@ func (ps *polls) park(c *CountedConn, p *Poll) {
 	if s == nil {
 		return
 	}
-	s.kind, s.phase, s.who = poll, open, p.Who
+	s.kind, s.format, s.phase, s.who = poll, formatStreams, open, p.Who
 	s.flags |= upgraded
 	if s.iat = secondOf(p.Issued); !p.Expires.IsZero() {
 		s.expires = secondOf(p.Expires)
 	}
 	ps.stats.Sockets.Add(1)
-	ps.hub.Open(s.id, formatOf(s))
+	ps.hub.Open(s.id, s.format)
 	switch {
 	case ps.draining:
 		ps.write(s, p.Answer(nil, proto.Refuse(proto.Unavailable, "this gateway is stopping; ask again").After(time.Second)))

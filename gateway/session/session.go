@@ -1,6 +1,7 @@
 // Package session turns a loop's connections into sessions, answers the commands of clients, and
 // closes the sessions that break a rule. There are text sessions and JSON sessions over
-// WebSocket, readers of Server-Sent Events, and HTTP requests that wait for messages.
+// WebSocket, readers of streams such as Server-Sent Events, and HTTP requests that wait for
+// messages.
 //
 // All bytes for clients go through the loop's [hub.Hub], which keeps them in order. To store or
 // read messages, this package calls the [bridge.Bridge]. The answers of the bridge come back to

@@ -389,6 +389,7 @@ func TestHandshakeRefusals(t *testing.T) {
 	}{
 		{handshakeOf("/nowhere", ""), 404},
 		{handshakeOf("/echo", ""), 404},
+		{handshakeOf("/events", ""), 404}, // only a stream has this path
 		{handshakeOf("/ws", ""), 400},
 		{handshakeOf("/room/a/b/", ""), 400},
 		{handshakeOf("/room/x/?since=x", ""), 400},

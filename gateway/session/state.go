@@ -49,6 +49,7 @@ type session struct {
 
 	phase  phase
 	kind   kind
+	format hub.Format
 	paused pause
 	flags  sessionFlags
 }
@@ -70,7 +71,7 @@ type kind uint8
 const (
 	text     kind = iota
 	jsonKind      // subprotocol roomcast.v1
-	events        // a reader of Server-Sent Events
+	events        // a reader of one of wire.Streams
 	poll          // an HTTP request that waits for the next messages of a room
 	verbatim      // a text session that receives messages exactly as they were sent
 	echo          // returns the bytes that it receives
@@ -116,7 +117,7 @@ type state struct {
 	caps       *limit.Caps
 	hub        *hub.Hub
 	stats      *Stats
-	codecs     []codec // indexed by hub.Format
+	codecs     []wire.Codec // indexed by hub.Format
 	textLimits wire.Limits
 	jsonLimits wire.Limits
 	verbose    bool // log each connection

@@ -2,49 +2,9 @@ package wire
 
 import (
 	"bytes"
-	"net/http"
-	"strings"
 
 	"roomcast/proto"
 )
-
-// Kinds of messages that a reader of Server-Sent Events receives in the form of events. They are
-// not in the log.
-const (
-	KindHello  proto.EventKind = "hello"
-	KindGap    proto.EventKind = "gap"
-	KindJoined proto.EventKind = "ok"    // the answer to a join
-	KindEnded  proto.EventKind = "ended" // the reader is no longer in the room
-	KindDrain  proto.EventKind = "drain"
-)
-
-// WantsEvents reports whether a request is for Server-Sent Events. It must not be called for a
-// WebSocket handshake. It uses the same rule as ParseRequest.
-func WantsEvents(r *http.Request) bool {
-	return r.Method == http.MethodGet && IsEvents(r.URL.Path)
-}
-
-// IsEvents reports whether a request for this path is for Server-Sent Events. The path is
-// …/room/<group>/events for one room, or …/events for several rooms. The second form contains
-// neither /room/ nor /api/.
-func IsEvents(path string) bool {
-	rest, found := strings.CutSuffix(path, "/events")
-	if !found {
-		return false
-	}
-	if strings.HasSuffix(rest[:strings.LastIndexByte(rest, '/')+1], "/room/") {
-		return true
-	}
-	return !strings.Contains(path, "/room/") && !strings.Contains(path, "/api/")
-}
-
-// AppendEventStream appends the head of the answer to a request for events. The stream ends when
-// the connection ends. The head tells proxies not to store or buffer the stream.
-func AppendEventStream(b []byte, origin string) []byte {
-	b = append(b, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"+
-		"X-Accel-Buffering: no\r\nConnection: close\r\n"...)
-	return append(appendOrigin(b, origin), "\r\n"...)
-}
 
 // Events is the codec for readers of Server-Sent Events (WHATWG HTML, 9.2). An event looks like
 // this:

@@ -39,9 +39,9 @@ func TestEventsAreNamedAndHaveAnIDToResumeFrom(t *testing.T) {
 	}
 }
 
-// ParseRequest and WantsEvents must find the same requests for events. Otherwise an event loop
-// and net/http could pass a request to each other again and again.
-func TestParseRequestAndWantsEventsFindTheSameRequests(t *testing.T) {
+// ParseRequest and WantsStream must find the same requests for events. Otherwise an event loop and net/http
+// could pass a request to each other again and again.
+func TestParseRequestAndWantsStreamFindTheSameRequests(t *testing.T) {
 	for target, want := range map[string]bool{
 		"/room/lobby/events":                     true,
 		"/chat/room/lobby/events?since=1":        true,
@@ -64,8 +64,8 @@ func TestParseRequestAndWantsEventsFindTheSameRequests(t *testing.T) {
 		for _, method := range []string{"GET", "POST"} {
 			want := want && method == "GET"
 			req, n, err := wire.ParseRequest([]byte(method+" "+target+" HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: e-1\r\n\r\n"), wire.MaxRequest)
-			if err != nil || n == 0 || req.Events != want {
-				t.Errorf("%s %s: got %v, %v, want %v", method, target, req.Events, err, want)
+			if err != nil || n == 0 || (req.Stream != nil) != want {
+				t.Errorf("%s %s: got %v, %v, want %v", method, target, req.Stream, err, want)
 			}
 			if want && string(req.LastEventID) != "e-1" {
 				t.Errorf("%s: got the Last-Event-ID %q", target, req.LastEventID)
@@ -74,8 +74,8 @@ func TestParseRequestAndWantsEventsFindTheSameRequests(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := wire.WantsEvents(&http.Request{Method: method, URL: u}); got != want {
-				t.Errorf("WantsEvents of %s %s: got %v, want %v", method, target, got, want)
+			if got := wire.WantsStream(&http.Request{Method: method, URL: u}); got != want {
+				t.Errorf("WantsStream of %s %s: got %v, want %v", method, target, got, want)
 			}
 		}
 	}

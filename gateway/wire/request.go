@@ -14,9 +14,9 @@ const MaxRequest = 16 << 10
 // Request is the head of an HTTP request. Its byte slices point into the buffer that was parsed.
 // After the caller has reused this buffer, only Path may still be used.
 type Request struct {
-	// At most one of these two is true. If both are false, net/http must answer the request.
-	Upgrade bool // the request is a valid WebSocket handshake
-	Events  bool // the request is for Server-Sent Events, see [WantsEvents]
+	// At most one of these two is set. If neither is set, net/http must answer the request.
+	Upgrade bool    // the request is a valid WebSocket handshake
+	Stream  *Stream // the stream that the request is for; nil = none
 
 	Path  string // after percent-decoding
 	query []byte // not decoded, without the question mark
@@ -98,10 +98,12 @@ func ParseRequest(buf []byte, limit int) (req Request, n int, err error) {
 		req.Upgrade = err == nil
 		return req, n, err
 	}
-	if path, pathErr := req.path(target); pathErr == nil && string(method) == http.MethodGet && IsEvents(path) {
-		req.Events, req.Path = true, path
-		req.Proxied = req.Proxied || string(version) != "HTTP/1.1" // see Proxied
-		err = h.checkCommon(&req)
+	if path, pathErr := req.path(target); pathErr == nil && string(method) == http.MethodGet {
+		if req.Stream = StreamOf(path); req.Stream != nil {
+			req.Path = path
+			req.Proxied = req.Proxied || string(version) != "HTTP/1.1" // see Proxied
+			err = h.checkCommon(&req)
+		}
 	}
 	return req, n, err
 }

@@ -1,12 +1,16 @@
-// Package wire reads and makes the bytes of both transports. For WebSocket, these are the
+// Package wire reads and makes the bytes of all transports. For WebSocket, these are the
 // handshake, the frames of RFC 6455, and permessage-deflate of RFC 7692. For Server-Sent Events,
 // the package only makes bytes. It does no I/O and has no buffers of its own: it reads from a
 // buffer of the caller and appends to a buffer of the caller.
 //
+// A further transport in one direction needs only its codec, in a file like events.go, and an
+// entry in [Streams].
+//
 // # Reading order
 //
 // reader.go makes messages from bytes. header.go reads the header of a frame. frame.go makes the
-// frames to send. codec.go and events.go encode events. request.go and handshake.go handle the
+// frames to send. codec.go and events.go encode events. stream.go
+// lists the transports in one direction. request.go and handshake.go handle the
 // beginning of a connection. deflate.go compresses messages.
 package wire
 
