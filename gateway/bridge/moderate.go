@@ -9,19 +9,20 @@ import (
 	"roomcast/proto"
 )
 
-// Moderate sends an act to the room's owner. Owners do not know the members of rooms. So with a
-// kick, Moderate says whether the member is in the room. The owner refuses the kick of an absent
-// member, unless the kick is a resend of a stored one. If the gateways do not answer, or list only
-// some of the members, the member counts as present.
-func (b *Bridge) Moderate(s publish.Say, done func(proto.Reply)) {
+// Say sends a message or an act to the room's owner, like [publish.Publisher.Say]. Owners do not
+// know the members of rooms. So with a kick, Say says whether the member is in the room. The owner
+// refuses the kick of an absent member, unless the kick is a resend of a stored one. If the
+// gateways do not answer, or list only some of the members, the member counts as present.
+func (b *Bridge) Say(s publish.Say, done func(proto.Reply)) {
 	if s.Act != proto.ActKick {
-		b.Say(s, done)
+		b.Publisher.Say(s, done)
 		return
 	}
+	kick := s // only the copy moves to the heap
 	b.Members(s.Room, func(count int, list []proto.Member, err error) {
-		present := slices.ContainsFunc(list, func(who proto.Member) bool { return who.ID == s.Terms.Member })
-		s.Absent = err == nil && !present && count <= len(list)
-		b.Say(s, done)
+		present := slices.ContainsFunc(list, func(who proto.Member) bool { return who.ID == kick.Terms.Member })
+		kick.Absent = err == nil && !present && count <= len(list)
+		b.Publisher.Say(kick, done)
 	})
 }
 

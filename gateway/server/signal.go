@@ -19,18 +19,11 @@ func (a *api) signal(r *http.Request, by *caller) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := readBody(r)
+	s, err := a.read(r, by, room, func(body []byte) (proto.Command, error) { return proto.ParseBody(proto.VerbSignal, body) })
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := proto.ParseBody(proto.VerbSignal, body)
-	if err != nil {
-		return nil, err
-	}
-	s, err := a.sayOf(r, by, room, &cmd)
-	if err != nil {
-		return nil, err
-	}
+	kind := s.Content.Type
 	if err := a.guard.askJoin(r, by, room); err != nil {
 		return nil, err
 	}
@@ -40,8 +33,7 @@ func (a *api) signal(r *http.Request, by *caller) (answer, error) {
 	if err := a.askSay(r, by, &s, proto.VerbSignal); err != nil {
 		return nil, err
 	}
-	kind := cmp.Or(s.Content.Type, cmd.Content.Type)
-	a.bridge.Signal(room, proto.AppendSignal(nil, room, kind, s.From, s.Content.Body), "")
+	a.bridge.Signal(room, proto.AppendSignal(nil, room, cmp.Or(s.Content.Type, kind), s.From, s.Content.Body), "")
 	return answer(`{"ok":{}}`), nil
 }
 

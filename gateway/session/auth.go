@@ -34,40 +34,32 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 	s.issued = now
 	command := string(cmd.ID)
 	c.hold(s, pauseAuth)
-	if cmd.Ticket != "" {
-		c.redeem(s, cmd.Ticket, func(s *session, err error) {
-			c.release(s, pauseAuth)
-			if err != nil {
-				c.countFailure(s, err)
-				c.answerRefusal(s, []byte(command), proto.AsRefusal(err))
-				return
-			}
-			c.renewed(s, command)
-		})
-		return nil
-	}
-	c.verify(s, cmd.Token, func(s *session, h auth.Holder, err error) {
+	done := func(s *session, err error) {
 		c.release(s, pauseAuth)
-		if err == nil && h.Who.ID != c.tokenID(s) {
-			err = proto.Refuse(proto.Forbidden, "the token is for another id; open another connection for it")
-		}
 		if err != nil {
 			c.countFailure(s, err)
 			c.answerRefusal(s, []byte(command), proto.AsRefusal(err))
 			return
 		}
-		c.take(s, &h)
-		c.keepAnswer(s)
-		c.renewed(s, command)
+		c.arm(s)
+		c.send(s, proto.AppendAuth(c.ok([]byte(command)), s.who, s.tokenEnd()))
+		c.expelLost(s)
+	}
+	if cmd.Ticket != "" {
+		c.redeem(s, cmd.Ticket, done)
+		return nil
+	}
+	c.verify(s, cmd.Token, func(s *session, h auth.Holder, err error) {
+		if err == nil && h.Who.ID != c.tokenID(s) {
+			err = proto.Refuse(proto.Forbidden, "the token is for another id; open another connection for it")
+		}
+		if err == nil {
+			c.take(s, &h)
+			c.keepAnswer(s)
+		}
+		done(s, err)
 	})
 	return nil
-}
-
-// renewed completes an auth command that has renewed the session, and answers the command.
-func (qs *questions) renewed(s *session, command string) {
-	qs.arm(s)
-	qs.send(s, proto.AppendAuth(qs.ok([]byte(command)), s.who, s.tokenEnd()))
-	qs.expelLost(s)
 }
 
 // authenticateFirst handles auth in a session that has no credential yet. If the credential is

@@ -205,7 +205,7 @@ func TestABanOfGuestsEndsSessionsOfEveryKind(t *testing.T) {
 func (g *gateway) moderate(room string, act proto.Act, member string) {
 	g.t.Helper()
 	done := make(chan proto.Reply, 1)
-	g.bridge.Moderate(publish.Say{Rights: proto.AllRights, Room: proto.MustRoom(room), From: proto.Identity{ID: "api"}, Act: act,
+	g.bridge.Say(publish.Say{Rights: proto.AllRights, Room: proto.MustRoom(room), From: proto.Identity{ID: "api"}, Act: act,
 		Terms: proto.Terms{Member: member}, Patience: 5 * time.Second}, func(r proto.Reply) { done <- r })
 	if r := <-done; r.Seq == 0 {
 		g.t.Fatalf("%s %s: %v", act, member, r.Refusal)

@@ -140,11 +140,7 @@ func (c *commands) say(s *session, say publish.Say, done func(proto.Reply)) {
 
 // publish sends a message or act to the room's owner.
 func (c *commands) publish(id loop.ID, say publish.Say, done func(proto.Reply)) {
-	send := c.bridge.Say
-	if say.Act != "" {
-		send = c.bridge.Moderate
-	}
-	send(say, func(reply proto.Reply) {
+	c.bridge.Say(say, func(reply proto.Reply) {
 		c.hub.Post(func() { c.said(id, reply, done) })
 	})
 }

@@ -11,8 +11,9 @@
 //
 // handshake.go: how a session begins. frame.go and dispatch.go: frames of clients. Then one file
 // for each verb: say.go, join.go, leave.go, history.go, members.go, signal.go, auth.go.
-// stream.go: readers of several rooms. poll.go: requests that wait. lifecycle.go: how sessions
-// end. state.go: the state of a session.
+// ask.go and asksay.go: what the backend decides. pass.go and ticket.go: credentials that the
+// gateway makes. stream.go: readers of several rooms. poll.go: requests that wait. lifecycle.go:
+// how sessions end. state.go: the state of a session.
 package session
 
 import (

@@ -141,6 +141,15 @@ func (st *state) get(id loop.ID) *session {
 	return nil
 }
 
+// later calls do on the loop, unless the session has ended by then. Any goroutine may call it.
+func (st *state) later(id loop.ID, do func(*session)) {
+	st.hub.Post(func() {
+		if s := st.get(id); s != nil && s.phase != ending {
+			do(s)
+		}
+	})
+}
+
 // open makes the session of a new connection, which waits for the request.
 func (st *state) open(id loop.ID, peer netip.AddrPort) *session {
 	slot := id.Slot()
@@ -211,7 +220,8 @@ func (st *state) checkQueue(s *session) {
 // second returns the seconds since the loop began, plus 1, so that 0 can mean never. Neither
 // second nor ms jumps when the system's clock is set.
 func (st *state) second() uint32 { return uint32(st.loop.Elapsed()/time.Second) + 1 }
-func (st *state) ms() uint32     { return uint32(st.loop.Elapsed() / time.Millisecond) }
+
+func (st *state) ms() uint32 { return uint32(st.loop.Elapsed() / time.Millisecond) }
 
 // secondOf returns a wall-clock time in seconds since 1970. A time later than the greatest value
 // of uint32 becomes that value.
