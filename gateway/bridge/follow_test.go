@@ -17,7 +17,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/gateway/bridge"
-	"roomcast/gateway/follow"
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
@@ -286,38 +285,6 @@ func roomSubscriptions(t *testing.T, s *historytest.Server) (n int) {
 		}
 	}
 	return n
-}
-
-// besideRoomsvc is the carrier of a gateway whose room service runs in the same process, so that
-// records do not come over NATS. The test sends no messages.
-type besideRoomsvc struct{ feeds *follow.Feeds }
-
-func (c *besideRoomsvc) Records(feeds *follow.Feeds)                   { c.feeds = feeds }
-func (c *besideRoomsvc) Answers(func(string, proto.Reply)) error       { return nil }
-func (c *besideRoomsvc) Send(string, proto.Room, *proto.Request) error { return nil }
-
-func TestGatewayBesideRoomsvcHasOneSubscriptionForAPartition(t *testing.T) {
-	s := historytest.Start(t, 1000)
-	own(t, s).end(t)
-	a := open(t, s, "a", func(c *bridge.Config) { c.Follow.Linger, c.Carrier = 50*time.Millisecond, new(besideRoomsvc) })
-	var rooms []proto.Room
-	for i := 0; len(rooms) < 3; i++ {
-		if r := proto.MustRoom(fmt.Sprint("r", i)); r.Partition() == 7 {
-			rooms = append(rooms, r)
-			a.follow(t, r)
-		}
-	}
-	a.follow(t, proto.MustRoom("lobby"))
-	if got := roomSubscriptions(t, s); got != 2 {
-		t.Errorf("%d subscriptions for 4 rooms of 2 partitions, want 2", got)
-	}
-	for _, r := range rooms {
-		signal := fmt.Sprintf(`{"room":"%s","signal":{"type":"x"}}`, r)
-		a.Signal(r, []byte(signal), "")
-		eventually(t, "the signal", func() bool { return slices.Equal(a.events(r), []string{signal}) })
-		a.Unfollow(r, &a.follower)
-	}
-	eventually(t, "the empty partition to be let go", func() bool { return roomSubscriptions(t, s) == 1 })
 }
 
 func TestEmptyRoomsLingerAndLargePartitionsShareASubscription(t *testing.T) {
