@@ -10,6 +10,7 @@
 //	request.go        a message or an act, from a gateway to the owner of a room
 //	reply.go          the owner's answer
 //	event.go          a stored message or act, for members and for the log
+//	unstored.go       signals, joins and leaves, which the log does not contain
 //	record.go         an event in the log, with its header
 //	answer.go         the answers that WebSocket, HTTP and NATS share
 //	refusal.go        errors that a client can act on

@@ -4,7 +4,7 @@
 //	gateways -> people -> events joined, left, occupied, vacated, present -> ROOMEVENTS
 //
 // NATS copies each record of the log to ROOMEVENTS (stream.go). The owner of a partition adds the
-// joins and leaves of people (people.go, crowd.go). Readers read the stream and store their
+// joins and leaves of people (people.go, question.go, crowd.go). Readers read the stream and store their
 // position (read.go). Each webhook has a reader (post.go), and another reader erases deleted
 // messages (erase.go). The package has its own connection to NATS and its own goroutines, so it
 // never delays a message.
