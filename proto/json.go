@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -130,10 +131,8 @@ type names struct {
 
 // add adds name to the set. It returns false if name was in the set already.
 func (s *names) add(name string) bool {
-	for _, f := range s.few[:s.n] {
-		if f == name {
-			return false
-		}
+	if slices.Contains(s.few[:s.n], name) {
+		return false
 	}
 	if s.n < len(s.few) {
 		s.few[s.n] = name

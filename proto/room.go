@@ -133,7 +133,7 @@ func (r Room) Partition() int {
 			h = (h ^ uint32(c)) * 16777619
 			continue
 		}
-		for j := 0; j < len(escapedDot); j++ {
+		for j := range len(escapedDot) {
 			h = (h ^ uint32(escapedDot[j])) * 16777619
 		}
 	}

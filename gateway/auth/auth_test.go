@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -299,9 +300,7 @@ func TestTokenGivesItsIdentity(t *testing.T) {
 	good := jwt.MapClaims{"sub": "user-1", "name": "小明", "iat": time.Now().Unix(), "exp": soon}
 	with := func(name string, value any) jwt.MapClaims {
 		c := jwt.MapClaims{}
-		for k, v := range good {
-			c[k] = v
-		}
+		maps.Copy(c, good)
 		if c[name] = value; value == nil {
 			delete(c, name)
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -27,9 +28,7 @@ const hmacSecret = "0123456789abcdef0123456789abcdef"
 func signed(t *testing.T, more jwt.MapClaims) string {
 	t.Helper()
 	claims := jwt.MapClaims{"sub": "ann", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
-	for name, value := range more {
-		claims[name] = value
-	}
+	maps.Copy(claims, more)
 	s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(hmacSecret))
 	if err != nil {
 		t.Fatal(err)

@@ -147,7 +147,7 @@ func TestUnknownKeysCauseFewRequests(t *testing.T) {
 	eventually(t, "the gateway to learn the keys", func() bool { n, _, _ := asked.Pending(); return n > 0 })
 	learned, _, _ := asked.Pending()
 	invented := func(i int) string {
-		stranger := k.signer(proto.SigningKey{Secret: []byte(fmt.Sprintf("%032d", i))})
+		stranger := k.signer(proto.SigningKey{Secret: fmt.Appendf(nil, "%032d", i)})
 		return stranger.SignPass(&auth.Pass{Who: proto.Identity{ID: "anon-x"}, Issued: time.Now()})
 	}
 	for i := range 100 {

@@ -284,8 +284,8 @@ func (s *swarm) read(id int) {
 		if !found {
 			break
 		}
-		if at := bytes.Index(event, []byte("data: ")); at >= 0 {
-			s.hears(id, event[at+len("data: "):])
+		if _, data, found := bytes.Cut(event, []byte("data: ")); found {
+			s.hears(id, data)
 		}
 		b = rest
 	}

@@ -22,7 +22,7 @@ func TestComposeIsPinned(t *testing.T) {
 			t.Errorf("image %s has no full version", image[1])
 		}
 	}
-	for _, line := range strings.Split(string(b), "\n") {
+	for line := range strings.SplitSeq(string(b), "\n") {
 		if regexp.MustCompile(`(?i)password[^#]*:-`).MatchString(line) {
 			t.Errorf("%q: a password has a default", strings.TrimSpace(line))
 		}
