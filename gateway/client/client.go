@@ -87,9 +87,9 @@ type Config struct {
 	NetDial func(ctx context.Context, network, addr string) (net.Conn, error) // nil = net.Dialer
 }
 
-// Trace receives a copy of the traffic, for tests and debugging. Its functions may be nil. The
-// client's goroutines call the functions, so they must not block, and must not keep p. The
-// parameter link is the number of the connection, from 1.
+// Trace receives a copy of the traffic, for tests and debugging. Each of its functions may be nil.
+// The client calls them from its own goroutines, so a function must not block. It must not keep the
+// slice p after it has returned. The parameter link is the number of the connection, from 1.
 type Trace struct {
 	Sent     func(link int, p []byte)
 	Received func(link int, p []byte)

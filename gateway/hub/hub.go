@@ -175,8 +175,8 @@ func (h *Hub) Stats() *Stats { return h.stats }
 func (h *Hub) Post(f func()) { h.intake.post(f) }
 
 // Flush handles the work that other goroutines have passed to the hub. Then it writes bytes to
-// connections. The budget is roughly the greatest number of writes. It reports whether more work
-// is waiting. The loop calls Flush at the end of each iteration.
+// connections. One call makes at most about budget writes. Flush reports whether more work is
+// waiting. The loop calls Flush at the end of each iteration.
 func (h *Hub) Flush(budget int) (busy bool) {
 	h.receive()
 	h.sweep()

@@ -198,8 +198,8 @@ func (o *Owner) Run(ctx context.Context) error {
 			o.step(work, found)
 		case msg := <-probes:
 			// A gateway asks here whether its NATS server reaches a majority of the servers. An
-			// instance whose lease is renewed does reach a majority, so its answer proves the same
-			// for the gateway. An instance without a lease keeps silent.
+			// instance that can renew its lease reaches a majority. If its answer arrives, the
+			// gateway's server reaches that majority too. An instance without a lease does not answer.
 			if o.leased() && proto.Answerable(msg.Reply) {
 				o.nc.Publish(msg.Reply, nil)
 			}

@@ -191,7 +191,7 @@ func (in *intake) load(nc *nats.Conn, procs []*process, servers string, rooms, r
 	}
 	a.begin()
 	time.Sleep(in.window / 3)
-	w, cpu, each := newWatch(), sys.cpu(0), sys.each()
+	w, cpu, each := newWatch(), sys.cpu(0), sys.cpuTimes()
 	before := a.mark()
 	time.Sleep(in.window)
 	acked := a.acked() - before

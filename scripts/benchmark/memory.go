@@ -148,12 +148,12 @@ func (s *system) attack(p *process, stuck, back int, rest, during time.Duration)
 			}
 		})
 	}
-	w, before := newWatch(), s.each()
+	w, before := newWatch(), s.cpuTimes()
 	for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		m.most = max(m.most, p.rss())
 	}
 	w.end()
-	for i, used := range s.each() {
+	for i, used := range s.cpuTimes() {
 		share := 100 * float64(used-before[i]) / float64(during)
 		note("%d that read nothing, %d that read backward: %s used %.0f %% of the server's core", stuck, back, s.procs[i].name, share)
 		m.core += share

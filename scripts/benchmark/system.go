@@ -181,8 +181,8 @@ func (s *system) cpu(first int) (sum time.Duration) {
 	return sum
 }
 
-// each returns the CPU times of the processes.
-func (s *system) each() (list []time.Duration) {
+// cpuTimes returns the CPU time that each process has used.
+func (s *system) cpuTimes() (list []time.Duration) {
 	for _, p := range s.procs {
 		list = append(list, p.cpu())
 	}
@@ -260,7 +260,7 @@ func (s *system) measure(window, interval time.Duration, first int) (outcome, er
 		return outcome{}, err
 	}
 	w, heard, said, cpu := newWatch(), t.heard, t.said, s.cpu(first)
-	each := s.each()
+	each := s.cpuTimes()
 	t.delay = histogram{}
 	if err := s.s.run(window, nil); err != nil {
 		return outcome{}, err
