@@ -318,8 +318,9 @@ func (f *feed) take(r *room, rec proto.Record) {
 	f.repairs.begin(r)
 }
 
-// Inbox returns a prefix for reply subjects. Use it for requests that other gateways receive
-// too: the prefix reveals nothing about the connection's other reply subjects.
+// Inbox returns a prefix for reply subjects. Use it for requests that other gateways receive too.
+// They see the reply subject, and must not be able to guess from it where else the connection
+// receives answers.
 func Inbox(nc *nats.Conn) string {
 	own := nc.Opts.InboxPrefix
 	return own[:strings.LastIndexByte(own, '.')+1] + rand.Text() + "."

@@ -96,8 +96,8 @@ func credentials(r *http.Request) map[string]any {
 	return given
 }
 
-// read puts the client's frames on the board until the connection ends. It answers control frames
-// and pings without the scenario, so that scenarios need not mention them.
+// read puts the client's frames on the board until the connection ends. It answers control
+// frames of WebSocket and the command ping itself, so that scenarios need not mention them.
 func (l *link) read(r io.Reader) {
 	defer l.conn.Close()
 	rw := struct {

@@ -15,7 +15,7 @@ import (
 // understand only the arguments in the README. The test binary contains them.
 var standIns = map[string]func(args []string) error{"wscat": wscat, "nats": natsCLI}
 
-// runStandIn runs a stand-in if the test binary was started under the name of the stand-in.
+// runStandIn makes the test binary behave as wscat or nats if it was started under that name.
 // Otherwise it returns false.
 func runStandIn() bool {
 	run := standIns[filepath.Base(os.Args[0])]
