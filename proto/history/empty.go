@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -107,16 +108,13 @@ func askOwner(ctx context.Context, nc *nats.Conn, partition int, rooms []proto.R
 				ask.Rooms = append(ask.Rooms, room.String())
 			}
 		}
-		if len(ask.Rooms) == 0 {
-			return states, nil
-		}
 		err := askStates(ctx, nc, partition, &ask, states)
-		if err == nil && len(states) == len(rooms) {
+		if err == nil {
 			return states, nil
 		}
 		select {
 		case <-ctx.Done():
-			return states, fmt.Errorf("ask owner of partition %d for states of rooms: %w (%v)", partition, errNoOwner, err)
+			return states, fmt.Errorf("ask owner of partition %d for states of rooms: %w: %w: %w", partition, errNoOwner, ctx.Err(), err)
 		case <-time.After(backoff):
 		}
 	}
@@ -125,7 +123,10 @@ func askOwner(ctx context.Context, nc *nats.Conn, partition int, rooms []proto.R
 // errNoOwner is the refusal for clients if no owner has answered.
 var errNoOwner = proto.Refuse(proto.Unavailable, "the room service does not answer now; try again").After(time.Second)
 
-// askStates sends one request to the owner, and adds the answer to states.
+var errLeftOut = errors.New("the answer lacks rooms")
+
+// askStates sends one request to the owner, and adds the answer to states. It returns errLeftOut if
+// the answer lacks some of the rooms.
 func askStates(ctx context.Context, nc *nats.Conn, partition int, ask *proto.AskStates, states proto.States) error {
 	body, err := json.Marshal(ask)
 	if err != nil {
@@ -142,9 +143,12 @@ func askStates(ctx context.Context, nc *nats.Conn, partition int, ask *proto.Ask
 		return fmt.Errorf("parse answer: %w", err)
 	}
 	for _, room := range ask.Rooms {
-		if state, named := found[room]; named {
-			states[room] = state
+		state, named := found[room]
+		if !named {
+			err = errLeftOut
+			continue
 		}
+		states[room] = state
 	}
-	return nil
+	return err
 }
