@@ -52,7 +52,7 @@ type Event struct {
 // the message if it is sent again.
 type Author struct {
 	ID  string
-	Key string
+	Key string    // "" = the sender gave none; then [Record.Once] may have the key of a gateway
 	At  time.Time // time of the message
 }
 

@@ -44,6 +44,8 @@ func TestRecordIsReadAsItWasWritten(t *testing.T) {
 		{Seq: 8, From: "auth0|5f – é", Key: "-", Stamp: "", Text: text, State: State{Page: 1 << 40, Start: 1<<40 + 77, Act: 5}},
 		{Seq: 9, Kind: Closed, From: "", State: State{Closed: true, Act: 9}, Text: Span{Form: SpanNone}, Stamp: "  two  spaces "},
 		{Seq: 10, From: "a", Text: text, Sealed: true},
+		{Seq: 11, From: "mod", Kind: Deleted, State: State{Act: 11}, Text: Span{Form: SpanNone}, Once: "HV1lgorwqn07XSEmyMmyzD"},
+		{Seq: 12, From: "mod", Kind: Deleted, State: State{Act: 12}, Text: Span{Form: SpanNone}, Stamp: "2026-11-22 18:53:07"},
 	} {
 		r.Room, r.Payload, r.State.Epoch, r.State.At = MustRoom("user.42"), payload, "k3f9", at
 		r.Key = strings.ReplaceAll(r.Key, " ", "_") // a key must not contain a space, see CheckKey

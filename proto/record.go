@@ -61,6 +61,7 @@ type Record struct {
 	Key     string // the sender's key; "" = the owner cannot recognise the message if it is sent again
 	Digest  Digest // digest of the content for which Key was given
 	Stamp   string // the time before a message in text sessions
+	Once    string // of kind deleted: the key of the deleted message, if members do not see this key; it takes the place of Stamp
 	State   State
 	Text    Span
 	Sealed  bool      // the payload is sealed, on NATS and on disk
@@ -73,7 +74,7 @@ type Record struct {
 // them.
 //
 //	2 58 mf3k2a 1764234787123 os 1200 1340 0 t61,5 - ann 8c7dd922ad47494f3f9c 2026-11-22 18:53:07
-//	|  |    |        |        |    |    |  |   |   |  |          |             stamp, to the end
+//	|  |    |        |        |    |    |  |   |   |  |          |             stamp, to the end; or once= and Once
 //	|  |    |        |        |    |    |  |   |   |  |          digest (16 hex digits) and key; - = no key
 //	|  |    |        |        |    |    |  |   |   |  sender's id, see [EscapeHeader]
 //	|  |    |        |        |    |    |  |   |   kind; - = message
@@ -131,7 +132,24 @@ func (r *Record) Header() string {
 		b = append(b, r.Key...)
 	}
 	b = append(b, ' ')
+	if r.Once != "" {
+		return string(append(append(b, onceMark...), r.Once...))
+	}
 	return string(append(b, r.Stamp...))
+}
+
+// onceMark begins the last field of a header that has [Record.Once]. Programs of version 0.1.0
+// take the field for a stamp, and do not use the stamp of an act.
+const onceMark = "once="
+
+// HidesKey reports whether the record has a key that a gateway has made. Members do not see such
+// a key. The payload must not be sealed.
+func (r *Record) HidesKey() bool {
+	if r.Key == "" {
+		return false
+	}
+	e, err := ParseEvent(r.Payload)
+	return err != nil || e.Key == ""
 }
 
 // Header is the part of a nats.Header that [ParseRecord] uses.
@@ -188,6 +206,9 @@ func (r *Record) parse(value string) (err error) {
 	}
 	if kind != "-" {
 		r.Kind = EventKind(kind)
+	}
+	if once, found := strings.CutPrefix(r.Stamp, onceMark); found && r.Kind == Deleted {
+		r.Stamp, r.Once = "", once
 	}
 	if r.From, err = UnescapeHeader(from); err != nil {
 		return fmt.Errorf("header %s: %w", clip(value), err)

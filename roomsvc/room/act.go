@@ -67,8 +67,15 @@ func (r *Room) change(c *Command, m Moment) Outcome {
 	case target.From != c.From.ID && !c.Rights.Allow(proto.RightModerate):
 		return refuse(proto.Forbidden, "message %d is somebody else's; to delete it, you need the right moderate", seq)
 	case c.Act == proto.ActDelete:
-		author := proto.Author{ID: target.From, Key: target.Key, At: target.State.At}
-		return r.record(&proto.Event{Kind: proto.Deleted, Of: seq, Author: author, Why: c.Why}, c, m)
+		author, once := proto.Author{ID: target.From, Key: target.Key, At: target.State.At}, ""
+		if c.Secret {
+			author.Key, once = "", target.Key
+		}
+		out := r.record(&proto.Event{Kind: proto.Deleted, Of: seq, Author: author, Why: c.Why}, c, m)
+		if out.Record != nil {
+			out.Record.Once = once
+		}
+		return out
 	case len(r.edits(seq)) >= proto.MaxEdits:
 		return refuse(proto.TooMany, "message %d has been edited %d times, which is the most", seq, proto.MaxEdits)
 	}

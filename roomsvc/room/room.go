@@ -12,6 +12,7 @@
 package room
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -68,6 +69,7 @@ type Command struct {
 	proto.Request
 	Digests []proto.Digest // of the content, one for each encryption key; the record gets the first, and a resend may match any of them
 	Target  *proto.Record  // the record with the seq in Terms.Seq, without its payload; nil = the log does not have it
+	Secret  bool           // members do not see the key of Target; see [proto.Record.HidesKey]
 	Guest   bool           // the sender is a NATS client without an identity of its own
 }
 
@@ -190,9 +192,10 @@ func (r *Room) Remember(rec *proto.Record, now time.Time, age time.Duration) {
 	case proto.Message, proto.Edited:
 		r.spoke.add(rec.From, r.keys.clock(now)-max(0, age), r.limits)
 	case proto.Deleted: // the log no longer has the message, so take its key from the event of the deletion
-		if e, err := proto.ParseEvent(rec.Payload); err == nil && e.Author.Key != "" {
+		e, err := proto.ParseEvent(rec.Payload)
+		if key := cmp.Or(e.Author.Key, rec.Once); err == nil && key != "" {
 			s := stored{seq: e.Of, at: e.Author.At.UnixMilli(), seen: r.keys.clock(now) - max(0, age)}
-			r.keys.add(e.Author.ID, e.Author.Key, s, r.rules)
+			r.keys.add(e.Author.ID, key, s, r.rules)
 		}
 	}
 	if rec.Key != "" {

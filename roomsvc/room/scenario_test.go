@@ -119,7 +119,7 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 		}
 		for _, rec := range s.log {
 			if s.snapshot != nil && s.snapshot.Limits.IsDeleted(rec.Seq) { // the log no longer has the record
-				rec.Key = ""
+				rec.Key, rec.Payload = "", nil
 			}
 		}
 		for _, rec := range s.log {
@@ -170,7 +170,7 @@ func (s *stage) apply(c *Command) string {
 	}
 	for _, rec := range s.log {
 		if rec.Seq == c.Terms.Seq {
-			c.Target = rec
+			c.Target, c.Secret = rec, rec.HidesKey()
 		}
 	}
 	o := s.room.Apply(c, Moment{Now: s.now, Stream: s.stream})

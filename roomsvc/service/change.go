@@ -15,6 +15,7 @@ import (
 // found is the result of looking in the log for the message that a command edits or deletes.
 type found struct {
 	record *proto.Record // without its payload; nil = not in the log
+	secret bool          // members do not see the key of the record
 }
 
 // lookup is a command that must wait, because the rules need more information about it. It also has
@@ -60,8 +61,9 @@ func (t *term) findRecord(ctx context.Context, room proto.Room, seq uint64) (*fo
 		return &found{}, nil
 	}
 	rec := page.Records[0]
+	secret := rec.HidesKey()
 	rec.Payload = nil // nobody needs the payload, and it may be long
-	return &found{record: &rec}, nil
+	return &found{&rec, secret}, nil
 }
 
 // lookedUp is called when the lookup of a command is done. It applies the command or, because of

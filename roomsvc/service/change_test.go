@@ -138,6 +138,34 @@ func TestDeletedMessageIsErased(t *testing.T) {
 	}
 }
 
+// Members do not see a key that a gateway has made, also not in the event of the deletion. The next
+// owner still recognises the message by this key.
+func TestDeleteDoesNotShowTheKeyOfAGateway(t *testing.T) {
+	srv := startNATS(t, true)
+	nc := srv.Connect(t)
+	_, stop := startService(t, srv)
+	m := message("lobby", "ann", "", "hello")
+	m.Header.Set(proto.HeaderOnce, "made-by-a-gateway")
+	if r := askUntil(t, nc, m, final); r.Seq != 1 {
+		t.Fatalf("say: got %+v", r)
+	}
+	say(t, nc, "lobby", "ann", "own-key", "bye")
+	for seq := range uint64(2) {
+		if r := change(t, nc, proto.ActDelete, "ann", "", seq+1, ""); r.Refusal != nil {
+			t.Fatalf("delete: %v", r.Refusal)
+		}
+	}
+	if got := shown(t, nc); strings.Contains(got, "made-by-a-gateway") || !strings.Contains(got, `"author":{"id":"ann","key":"own-key","at":"`) {
+		t.Errorf("readers see\n%s", got)
+	}
+	stop()
+	_, stop = startService(t, srv)
+	defer stop()
+	if r := askUntil(t, nc, m, final); !r.Duplicate || r.Seq != 1 {
+		t.Errorf("the message comes again: got %+v, want a duplicate of 1", r)
+	}
+}
+
 // The owner has died after it wrote the snapshot of a delete, and before it erased the message.
 // Readers see a stub at once, and the next owner erases the message.
 func TestNextOwnerErasesTheRemainingRecords(t *testing.T) {

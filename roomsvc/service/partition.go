@@ -317,7 +317,7 @@ func (p *partition) apply(ctx context.Context, a *active, c command) {
 			p.find(ctx, c, seq)
 			return
 		}
-		cmd.Target = c.found.record
+		cmd.Target, cmd.Secret = c.found.record, c.found.secret
 	}
 	var erase []uint64
 	if cmd.Act == proto.ActDelete {
