@@ -201,18 +201,11 @@ func (c *connection) tail(ctx context.Context, p *printer, rooms []proto.Room, l
 	}
 	have := make(map[proto.Room]history.Head)
 	for _, room := range rooms {
-		q := history.Query{Room: room, Last: last}
-		if last == 0 {
-			q.Limit = 1
-		}
-		page, err := c.read(ctx, q)
-		if err == nil && last > 0 {
-			err = c.print(p, &page)
-		}
+		head, err := c.newest(ctx, p, room, last)
 		if err != nil {
 			return err
 		}
-		have[room] = page.Head
+		have[room] = head
 	}
 	check := time.NewTicker(checkTime)
 	defer check.Stop()
@@ -237,6 +230,29 @@ func (c *connection) tail(ctx context.Context, p *printer, rooms []proto.Room, l
 		}
 	}
 	return nil
+}
+
+// newest prints the newest events of a room. It returns the head of the room at that time.
+func (c *connection) newest(ctx context.Context, p *printer, room proto.Room, last int) (head history.Head, err error) {
+	var pages []history.Page // newest first
+	q := history.Query{Room: room, Limit: max(last, 1)}
+	for more := true; more && q.Limit > 0; {
+		page, err := c.read(ctx, q)
+		if err != nil {
+			return head, err
+		}
+		if len(pages) == 0 {
+			head = page.Head
+		}
+		pages = append(pages, page)
+		if more = page.More && len(page.Records) > 0; more {
+			q.Before, q.Limit = page.Records[0].Seq, q.Limit-len(page.Records)
+		}
+	}
+	for i := len(pages) - 1; i >= 0 && last > 0 && err == nil; i-- {
+		err = c.print(p, &pages[i])
+	}
+	return head, err
 }
 
 // goOn prints the events in the log that come after the last printed event.
