@@ -102,7 +102,7 @@ type Terms struct {
 // Bounds for the times in acts.
 const (
 	minFor   = time.Second
-	maxFor   = 10 * 366 * 24 * time.Hour // 10 years
+	maxFor   = 10 * 366 * 24 * time.Hour // 10 long years
 	minEvery = time.Second
 	maxEvery = 24 * time.Hour
 )
@@ -116,7 +116,7 @@ func (t *Terms) read(name, value string) *Refusal {
 		t.Member = value
 	case "for":
 		if t.For, err = time.ParseDuration(value); err != nil || t.For < minFor || t.For > maxFor {
-			return Refuse(BadRequest, `for is a time such as "10m", from 1s to 10 years (87600h)`)
+			return Refuse(BadRequest, `for is a time such as "10m", from 1s to %s (10 years)`, formatSpan(maxFor))
 		}
 	case "seq":
 		if t.Seq, err = strconv.ParseUint(value, 10, 53); err != nil || t.Seq == 0 {

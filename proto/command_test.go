@@ -44,6 +44,37 @@ func TestParseCommandReadsEachVerb(t *testing.T) {
 	}
 }
 
+// A person who presses Enter sends an empty line.
+func TestParseCommandReadsEmptyContent(t *testing.T) {
+	for _, frame := range []string{`{"say":{"text":""}}`, `{"say":{"bin":""}}`, `{"edit":{"seq":1,"text":""}}`} {
+		if c, err := ParseCommand([]byte(frame)); err != nil || c.Content.Kind == "" || len(c.Content.Body) != 0 {
+			t.Errorf("ParseCommand(%s) = %+v, %v, want empty content", frame, c, err)
+		}
+	}
+}
+
+func TestRefusalsNameWhatIsAllowed(t *testing.T) {
+	for frame, part := range map[string]string{
+		`{"moderate":{"room":"lobby"}}`:                            "moderate needs act; the acts are close, ",
+		`{"moderate":{"act":""}}`:                                  "moderate needs act",
+		`{"moderate":{"act":"explode"}}`:                           `unknown act "explode"`,
+		`{"history":{"before":0}}`:                                 "before must be a whole number from 1 to",
+		`{"history":{"before":"x"}}`:                               "before must be a whole number from 1 to",
+		`{"history":{"limit":0}}`:                                  "limit must be a whole number from 1 to",
+		`{"history":{"since":-1}}`:                                 "since must be a whole number from 0 to",
+		`{"edit":{"seq":0,"text":"x"}}`:                            "seq must be a whole number from 1 to",
+		`{"moderate":{"act":"ban","member":"a","for":"87840h1s"}}`: "from 1s to 87840h (10 years)",
+		`{"moderate":{"act":"mute","member":"a","for":"999ms"}}`:   "from 1s to 87840h (10 years)",
+	} {
+		if _, err := ParseCommand([]byte(frame)); err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("ParseCommand(%s): got %v, want a refusal with %s", frame, err, part)
+		}
+	}
+	if c, err := ParseCommand([]byte(`{"moderate":{"act":"ban","member":"a","for":"87840h"}}`)); err != nil || c.Terms.For != maxFor {
+		t.Errorf("the longest ban: got %+v, %v", c, err)
+	}
+}
+
 func TestParseCommandRefusesMalformedFrames(t *testing.T) {
 	deep := strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)
 	wide := make([]string, 5_000)
@@ -86,6 +117,10 @@ func TestParseCommandRefusesMalformedFrames(t *testing.T) {
 		{`{"id":7,"say":{"bin":"%%%"}}`, BadRequest, "7"},
 		{`{"id":7,"say":{"text":"a","type":"a b"}}`, BadRequest, "7"},
 		{`{"id":7,"say":{"text":"a","key":"a b"}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a","key":""}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a","type":""}}`, BadRequest, "7"},
+		{`{"id":7,"edit":{"seq":1,"text":"a","key":""}}`, BadRequest, "7"},
+		{`{"id":7,"moderate":{"act":"close","key":""}}`, BadRequest, "7"},
 		{`{"id":7,"say":{"text":"a","key":"` + strings.Repeat("k", MaxKeyBytes+1) + `"}}`, TooLarge, "7"},
 		{`{"id":7,"say":{"room":"a..b","text":"a"}}`, BadRoom, "7"},
 		{`{"id":7,"join":{"room":"*"}}`, BadRoom, "7"},

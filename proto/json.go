@@ -171,6 +171,15 @@ func (r *jsonReader) integer() (uint64, error) {
 	return n, nil
 }
 
+// positive reads a seq or a count.
+func (r *jsonReader) positive() (uint64, error) {
+	n, err := r.integer()
+	if _, wrong := err.(typeError); wrong || err == nil && n == 0 {
+		err = typeError("a whole number from 1 to 2^53-1")
+	}
+	return n, err
+}
+
 func (r *jsonReader) number() ([]byte, error) {
 	r.space()
 	start := r.i

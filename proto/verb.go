@@ -110,9 +110,14 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 	"data": func(c *Command, r *jsonReader) error { return c.readContent(r, Data) },
 	"bin":  func(c *Command, r *jsonReader) error { return c.readContent(r, Bin) },
 	"line": func(c *Command, r *jsonReader) (err error) { c.Line, err = r.boolean(); return err },
-	"type": func(c *Command, r *jsonReader) (err error) { c.Content.Type, err = r.str(); return err },
+	"type": func(c *Command, r *jsonReader) (err error) {
+		if c.Content.Type, err = r.str(); err == nil {
+			err = orNil(CheckType(c.Content.Type))
+		}
+		return err
+	},
 	"key": func(c *Command, r *jsonReader) (err error) {
-		if c.Key, err = r.str(); err == nil && c.Key != "" {
+		if c.Key, err = r.str(); err == nil {
 			err = orNil(CheckKey(c.Key))
 		}
 		return err
@@ -127,24 +132,17 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 		return c.From.read(r, "epoch")
 	},
 	"seq": func(c *Command, r *jsonReader) error {
-		n, err := r.integer()
+		n, err := r.positive()
 		if err != nil {
 			return err
 		}
 		return orNil(c.Terms.read("seq", strconv.FormatUint(n, 10)))
 	},
-	"at": func(c *Command, r *jsonReader) error { return c.From.read(r, "at") },
-	"before": func(c *Command, r *jsonReader) (err error) {
-		if c.Before, err = r.integer(); err == nil && c.Before == 0 {
-			err = Refuse(BadRequest, "before is the seq of an event, so at least 1; leave it out to read the newest page")
-		}
-		return err
-	},
+	"at":     func(c *Command, r *jsonReader) error { return c.From.read(r, "at") },
+	"before": func(c *Command, r *jsonReader) (err error) { c.Before, err = r.positive(); return err },
 	"limit": func(c *Command, r *jsonReader) error {
-		n, err := r.integer()
-		if c.Limit = int(min(n, MaxHistory)); err == nil && n == 0 {
-			err = Refuse(BadRequest, "limit is a number from 1 to %d", MaxHistory)
-		}
+		n, err := r.positive()
+		c.Limit = int(min(n, MaxHistory))
 		return err
 	},
 	"act": func(c *Command, r *jsonReader) error {
@@ -204,9 +202,6 @@ func checkSay(c *Command) *Refusal {
 	case c.Line && (c.Content.Kind != Text || c.Content.Type != ""):
 		return Refuse(BadRequest, "line is for text without a type")
 	}
-	if c.Content.Type != "" {
-		return CheckType(c.Content.Type)
-	}
 	return nil
 }
 
@@ -229,6 +224,9 @@ func checkEdit(c *Command) *Refusal {
 func checkModerate(c *Command) *Refusal {
 	if c.Act == ActEdit {
 		return Refuse(BadRequest, `edit is a command of its own: {"edit":{"seq":42,"text":"…"}}`)
+	}
+	if c.Act == "" {
+		return Refuse(BadRequest, "moderate needs act; the acts are %s", listActs())
 	}
 	if !c.Act.Known() {
 		return Refuse(BadRequest, "unknown act %s; the acts are %s", clip(string(c.Act)), listActs())

@@ -70,6 +70,15 @@ func TestOnlyOwnAndAllowedOriginsPass(t *testing.T) {
 			t.Errorf("origin %q: got %v, want an ErrOrigin", tt.origin, err)
 		}
 	}
+	// The refusal names the origin as the browser has sent it.
+	for origin, part := range map[string]string{
+		"http://evil.example": "operator can allow them with --allow-origin http://evil.example", "https://evil.example": "--allow-origin https://evil.example",
+		"http://evil.example:8080": "--allow-origin http://evil.example:8080", "null": "files and of sandboxed frames",
+	} {
+		if err := a.CheckOrigin(origin, Site{Host: "rooms.example.com"}); err == nil || !strings.HasSuffix(err.Error(), part) {
+			t.Errorf("origin %q: got %v, want an error that ends with %s", origin, err, part)
+		}
+	}
 }
 
 // If the gateway uses TLS, a page that was loaded over plain http is another site.

@@ -71,7 +71,9 @@ func (a *Auth) CheckOrigin(origin string, to Site) error {
 	if a.origins[key] || a.same(key, hostPort, to) || daemon.IsLoopback(hostPort) && daemon.IsLoopback(to.Host) {
 		return nil
 	}
-	return fmt.Errorf("%w; set --allow-origin %s to allow them", ErrOrigin, key)
+	scheme, _, _ := strings.Cut(key, ":")
+	key = strings.TrimSuffix(key, map[string]string{"http": ":80", "https": ":443"}[scheme]) // as browsers send it
+	return fmt.Errorf("%w; the server's operator can allow them with --allow-origin %s", ErrOrigin, key)
 }
 
 // CookieCounts reports whether a cookie may authenticate a request from a page with this origin.
@@ -149,6 +151,9 @@ func hostname(host string) string {
 // host:port. The origin of an installed app can have a scheme of its own, such as
 // capacitor://localhost. Its host is not a host in the network, so hostPort is empty.
 func splitOrigin(origin string) (key, hostPort string, err error) {
+	if origin == "null" {
+		return "", "", errors.New("null is the origin of files and of sandboxed frames")
+	}
 	u, err := url.Parse(origin)
 	if err != nil {
 		return "", "", errors.New("not a URL")

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -33,6 +34,16 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 		{"two keys", "POST", lobby + "/messages", `{"text":"hi","key":"k1"}`, []string{"Content-Type", jsonType, "Idempotency-Key", "k2"}, 400, "bad_request"},
 		{"a bad key", "POST", lobby + "/messages", "x", []string{"Content-Type", textType, "Idempotency-Key", "a b"}, 400, "bad_request"},
 		{"another room in the body", "POST", lobby + "/messages", `{"text":"x","room":"other"}`, []string{"Content-Type", jsonType}, 400, "different rooms"},
+		{"an empty key", "POST", lobby + "/messages", `{"text":"x","key":""}`, []string{"Content-Type", jsonType}, 400, "bad_request"},
+		{"an empty header", "POST", lobby + "/messages", "x", []string{"Content-Type", textType, "Idempotency-Key", ""}, 400, "bad_request"},
+		{"an empty quoted header", "POST", lobby + "/messages", "x", []string{"Content-Type", textType, "Idempotency-Key", `""`}, 400, "bad_request"},
+		{"a misspelled sender", "POST", lobby + "/messages?frm=zoe", "x", []string{"Content-Type", textType}, 400, `\"frm\" is not a parameter`},
+		{"a parameter of an act", "POST", lobby + "/close?why=done", "", nil, 400, `\"why\" is not a parameter`},
+		{"a parameter of a signal", "POST", lobby + "/signal?type=x", `{"type":"x"}`, []string{"Content-Type", jsonType}, 400, `\"type\" is not a parameter`},
+		{"a parameter of a ticket", "POST", base + "api/tickets?id=ann", `{"id":"ann","rooms":["lobby"]}`, []string{"Content-Type", jsonType}, 400, `\"id\" is not a parameter`},
+		{"a parameter of a revocation", "POST", base + "api/revoke?id=ann", `{"id":"ann"}`, []string{"Content-Type", jsonType}, 400, `\"id\" is not a parameter`},
+		{"revoke a list", "POST", base + "api/revoke", `{"id":[]}`, []string{"Content-Type", jsonType}, 400, "but id must be a string"},
+		{"revoke perhaps", "POST", base + "api/revoke", `{"id":"ann","reconnect":1}`, []string{"Content-Type", jsonType}, 400, "but reconnect must be true or false"},
 		{"broken JSON", "POST", lobby + "/messages", `{"text":`, []string{"Content-Type", jsonType}, 400, "bad_request"},
 		{"a second command behind the first", "POST", lobby + "/messages", `{"text":"x"},"leave":{}`, []string{"Content-Type", jsonType}, 400, "bad_request"},
 		{"no type", "POST", lobby + "/messages", "x", []string{"Content-Type", ""}, 400, "Content-Type"},
@@ -51,6 +62,9 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 
 		{"history", "GET", lobby + "/messages", "", nil, 200, `],"more":false,"seq":4,"epoch":"`},
 		{"the last", "GET", lobby + "/messages?last=1", "", nil, 200, `{"room":"聊天室1","events":[{"room":"聊天室1","seq":4,`},
+		{"the last, and a smaller limit", "GET", lobby + "/messages?last=3&limit=1", "", nil, 200, `{"room":"聊天室1","events":[{"room":"聊天室1","seq":4,`},
+		{"the last, and a larger limit", "GET", lobby + "/messages?limit=9&last=1", "", nil, 200, `{"room":"聊天室1","events":[{"room":"聊天室1","seq":4,`},
+		{"none", "GET", lobby + "/messages?last=0", "", nil, 400, "not a number from 1"},
 		{"since", "GET", lobby + "/messages?since=3", "", nil, 200, `"from":{"id":"bot.1","name":"Bot"},"text":"beep"`},
 		{"before", "GET", lobby + "/messages?before=2", "", nil, 200, `"text":"你好"`},
 		{"beyond the end", "GET", lobby + "/messages?since=99", "", nil, 200, `"reason":"reset"`},
@@ -64,7 +78,7 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 		{"an unknown parameter", "GET", lobby + "/messages?lats=1", "", nil, 400, "not a parameter"},
 
 		{"members", "GET", lobby + "/members", "", nil, 200, `{"room":"聊天室1","count":1,"members":[{"id":"anon-`},
-		{"rooms", "GET", rooms, "", nil, 200, `{"room":"聊天室1","messages":4}`},
+		{"rooms, sorted by name", "GET", rooms, "", nil, 200, `{"rooms":[{"room":"escapes","messages":1},{"room":"聊天室1","messages":4}]}`},
 		{"nothing there", "GET", base + "api/nothing", "", nil, 404, "not_found"},
 		{"a wrong method", "DELETE", lobby + "/messages", "", nil, 404, "not_found"},
 
@@ -95,6 +109,44 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 	}
 	if code != 4100 {
 		t.Errorf("the member of a closed room got %q, %d, want to be closed with 4100", got, code)
+	}
+}
+
+// A page holds at most 256 events, and the newest events are among them.
+func TestLastOverHTTPReturnsTheNewestEvents(t *testing.T) {
+	base := servertest.Serve(t, "--rate", "0")
+	const sent = 300
+	member := servertest.Join(t, base, "room/lobby/", "roomcast.v1")
+	for i := range sent {
+		frame := fmt.Sprintf(`{"id":%d,"say":{"text":"x"}}`, i)
+		if err := member.Write(t.Context(), websocket.MessageText, []byte(frame)); err != nil {
+			t.Fatal(err)
+		}
+		for got := ""; (i+1)%20 == 0 && !strings.Contains(got, fmt.Sprintf(`{"id":%d,"ok"`, i)); { // few messages may wait for their answers
+			var code websocket.StatusCode
+			if got, code = servertest.Next(t, member); code != 0 {
+				t.Fatalf("closed with %d", code)
+			}
+		}
+	}
+	for query, want := range map[string]struct {
+		first, count int
+	}{
+		"last=100": {201, 100}, "last=300": {45, 256}, "last=5000": {45, 256}, "last=1": {300, 1}, "": {237, 64}, "last=": {237, 64},
+		"last=100&limit=10": {291, 10}, "limit=100": {201, 100},
+	} {
+		status, answer := servertest.Call(t, "GET", base+"api/rooms/lobby/messages?"+query, "")
+		var page struct {
+			Events []struct{ Seq int }
+			More   bool
+		}
+		if err := json.Unmarshal([]byte(answer), &page); err != nil || status != 200 || len(page.Events) != want.count {
+			t.Errorf("%q: got %d with %d events, %v, want %d events", query, status, len(page.Events), err, want.count)
+			continue
+		}
+		if first, last := page.Events[0].Seq, page.Events[len(page.Events)-1].Seq; first != want.first || last != sent || !page.More {
+			t.Errorf("%q: got events %d to %d, more %v, want %d to %d and more", query, first, last, page.More, want.first, sent)
+		}
 	}
 }
 

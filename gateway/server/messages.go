@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"net/http"
 	"strconv"
 	"time"
@@ -98,11 +99,20 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 		return q, 0, err
 	}
 	q.Since, q.HasSince, q.Epoch, q.At = from.Since, from.HasSince, from.Epoch, from.At
-	q.Last, q.After = min(from.Last, proto.MaxHistory), from.After
+	q.After = from.After
+	newest := proto.MaxHistory // the value of last=, which is a second limit of a page of the newest events
 	for name := range values {
 		value := values.Get(name)
 		switch name {
-		case "since", "last", "after", "epoch", "at":
+		case "since", "after", "epoch", "at":
+		case "last":
+			if value == "" {
+				continue
+			}
+			if newest = min(from.Last, newest); newest == 0 {
+				return q, 0, proto.Refuse(proto.BadRequest, "last=%.40q is not a number from 1", value)
+			}
+			q.Limit = cmp.Or(q.Limit, newest)
 		case "before":
 			if q.Before, err = strconv.ParseUint(value, 10, 53); err != nil || q.Before == 0 {
 				return q, 0, proto.Refuse(proto.BadRequest, "before=%.40q is not a number from 1", value)
@@ -113,7 +123,7 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 		case "limit":
 			n, err := strconv.ParseUint(value, 10, 53)
 			if err != nil || n == 0 {
-				return q, 0, proto.Refuse(proto.BadRequest, "limit=%.40q is not a number from 1 to %d", value, proto.MaxHistory)
+				return q, 0, proto.Refuse(proto.BadRequest, "limit=%.40q is not a number from 1", value)
 			}
 			q.Limit = int(min(n, proto.MaxHistory))
 		case "wait":
@@ -129,6 +139,7 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 			return q, 0, proto.Refuse(proto.BadRequest, "%.40q is not a parameter; use last, since, before, after, limit, epoch, at or wait", name)
 		}
 	}
+	q.Limit = min(q.Limit, newest)
 	return q, wait, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"roomcast/proto"
@@ -27,6 +28,11 @@ func roomOf(r *http.Request, by *caller, right proto.Right) (proto.Room, error) 
 // others can name another sender, with its id in from= and its name in name=.
 func senderOf(r *http.Request, by *caller) (proto.Identity, error) {
 	q := r.URL.Query()
+	for name := range q {
+		if name != "from" && name != "name" {
+			return proto.Identity{}, proto.Refuse(proto.BadRequest, "%.40q is not a parameter; use from or name", name)
+		}
+	}
 	who := by.who
 	if !q.Has("from") && !q.Has("name") {
 		return who, nil
@@ -56,18 +62,16 @@ func senderOf(r *http.Request, by *caller) (proto.Identity, error) {
 // draft for this header (draft-ietf-httpapi-idempotency-key-header) requires quotes around the
 // value, but many clients leave them out.
 func keyOf(r *http.Request, inBody string) (string, error) {
-	key := strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
-	switch {
-	case key == "":
-		key = inBody
-	case inBody != "" && inBody != key:
-		return "", proto.Refuse(proto.BadRequest, "the key in the body and the Idempotency-Key differ; send only one")
+	values := r.Header.Values("Idempotency-Key")
+	if len(values) == 0 {
+		return inBody, nil
 	}
-	if key == "" {
-		return "", nil
-	}
+	key := strings.Trim(values[0], `"`)
 	if refusal := proto.CheckKey(key); refusal != nil {
 		return "", refusal
+	}
+	if inBody != "" && inBody != key {
+		return "", proto.Refuse(proto.BadRequest, "the key in the body and the Idempotency-Key differ; send only one")
 	}
 	return key, nil
 }
@@ -75,6 +79,9 @@ func keyOf(r *http.Request, inBody string) (string, error) {
 // readObject reads the body as a JSON object into v. It returns an error if the object has a
 // field that v does not have.
 func readObject(r *http.Request, v any, example string) error {
+	for name := range r.URL.Query() {
+		return proto.Refuse(proto.BadRequest, "%.40q is not a parameter; this request has none", name)
+	}
 	body, err := readBody(r)
 	if err != nil {
 		return err
@@ -92,7 +99,10 @@ func readObject(r *http.Request, v any, example string) error {
 	default:
 		why = strings.TrimPrefix(err.Error(), "json: ")
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			why = fmt.Sprintf("%s must not be a %s", cmp.Or(wrong.Field, "the body"), wrong.Value)
+			want := map[reflect.Kind]string{reflect.String: "a string", reflect.Bool: "true or false", reflect.Struct: "an object"}[wrong.Type.Kind()]
+			why = fmt.Sprintf("%s must be %s", cmp.Or(wrong.Field, "the body"), want)
+		} else if invalid := proto.ValidJSON(body); invalid != nil {
+			why = fmt.Sprintf("it is %v", invalid)
 		}
 	}
 	return proto.Refuse(proto.BadRequest, "the body must be JSON such as %s, but %.120s", example, why)

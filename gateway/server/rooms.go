@@ -2,6 +2,8 @@ package server
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 
 	"roomcast/proto"
 )
@@ -33,7 +35,7 @@ func (a *api) members(r *http.Request, by *caller) (answer, error) {
 }
 
 // rooms answers with {"rooms":[{"room":"lobby","messages":12},…]}. The list contains the rooms
-// that the caller may read.
+// that the caller may read, sorted by name.
 func (a *api) rooms(r *http.Request, by *caller) (answer, error) {
 	list, err := await(r.Context(), a.bridge.Rooms)
 	if err != nil {
@@ -49,5 +51,6 @@ func (a *api) rooms(r *http.Request, by *caller) (answer, error) {
 			rooms = append(rooms, room{name.String(), messages})
 		}
 	}
+	slices.SortFunc(rooms, func(a, b room) int { return strings.Compare(a.Room, b.Room) })
 	return appendJSON(nil, map[string]any{"rooms": rooms}), nil
 }

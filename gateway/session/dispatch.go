@@ -54,6 +54,9 @@ func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 		}
 	}
 	if rule.Member && !c.hub.In(s.id, cmd.Room) {
+		if cmd.Verb == proto.VerbLeave {
+			return proto.Refuse(proto.NotJoined, "you are not in the room %s", cmd.Room)
+		}
 		return proto.Refuse(proto.NotJoined, `join the room first: {"join":{"room":"%s"}}`, cmd.Room)
 	}
 	switch cmd.Verb {

@@ -45,4 +45,8 @@ func TestLeaveDuringTheJoinLeavesNoMember(t *testing.T) {
 	b.send(`{"id":3,"leave":{"room":"breath"}}`)
 	b.want(`{"id":3,"ok":{"room":"breath"}}`)
 	see("left 1")
+	b.send(`{"id":4,"leave":{"room":"breath"}}`)
+	b.want(`{"id":4,"error":{"code":"not_joined","message":"you are not in the room breath"}}`)
+	b.send(`{"id":5,"members":{"room":"breath"}}`)
+	b.want(`{"id":5,"error":{"code":"not_joined","message":"join the room first*`)
 }
