@@ -32,6 +32,16 @@ func (e *Revocation) Check() *Refusal {
 	return CheckID(e.ID)
 }
 
+// Family returns the part of a session's id that it has in common with all sessions that continue
+// each other: the id of the first of them. The id of a resumed session has the form
+// <id of its connection>.<id of the first session>.
+func Family(session string) string {
+	if _, first, resumed := strings.Cut(session, "."); resumed {
+		return first
+	}
+	return session
+}
+
 // Revoked is the answer on [SubjectRevoke]. If it contains an Error, the revocation was not
 // stored.
 type Revoked struct {

@@ -22,8 +22,10 @@ type Revocations interface {
 const revokedWait = 250 * time.Millisecond
 
 // Revoke asks the room service to store a revocation, and returns its time. The room service
-// sends the revocation to every gateway.
+// sends the revocation to every gateway. The revocation of a session revokes its whole family,
+// because all sessions that continue each other have the same resume string.
 func (b *Bridge) Revoke(ctx context.Context, e proto.Revocation) (time.Time, error) {
+	e.Session = proto.Family(e.Session)
 	var answer proto.Revoked
 	if err := b.askService(ctx, proto.SubjectRevoke, e, &answer); err != nil {
 		b.cfg.Log.Warn("revoke", "error", err)

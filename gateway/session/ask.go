@@ -25,8 +25,7 @@ type asked struct {
 // questions asks the backend, and keeps its answers. The loop owns it.
 type questions struct {
 	*lifecycle
-	asked    map[loop.ID]*asked // by session; empty without a backend and tickets
-	families map[loop.ID]string // for each session that came with a resume string; see family
+	asked map[loop.ID]*asked // by session; empty without a backend and tickets
 }
 
 // maxAskHeaders bounds the headers that one session keeps for the backend, in bytes.
@@ -162,7 +161,7 @@ func (qs *questions) ask(s *session, kind backend.Kind, room proto.Room, done fu
 }
 
 func (qs *questions) question(s *session, kind backend.Kind, room proto.Room) backend.Question {
-	return backend.Question{Kind: kind, Session: qs.hub.Session(s.id), Who: s.who, Room: room, Headers: qs.asked[s.id].headers}
+	return backend.Question{Kind: kind, Session: qs.families.sessionID(s.id, qs.hub.Session(s.id)), Who: s.who, Room: room, Headers: qs.asked[s.id].headers}
 }
 
 func refusalIn(err error) *proto.Refusal {

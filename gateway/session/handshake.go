@@ -290,7 +290,7 @@ func (h *handshakes) begin(s *session, n hub.Notice) {
 // a reader of events also gets the position from which to resume.
 func (h *handshakes) hello(s *session, head history.Head) {
 	hello := proto.Hello{
-		Session: h.hub.Session(s.id), You: s.who, Time: time.Now(),
+		Session: h.families.sessionID(s.id, h.hub.Session(s.id)), You: s.who, Time: time.Now(),
 		Resume: h.resumeOf(s), Expires: s.tokenEnd(),
 		Limits: proto.Limits{Message: h.cfg.MaxMessage, Rooms: h.cfg.MaxRooms, Rate: h.cfg.Rate.PerSecond, KeyWindowMS: h.bridge.KeyWindow().Milliseconds()},
 	}

@@ -66,15 +66,40 @@ func TestRevocationTakesEffectOnEveryGateway(t *testing.T) {
 	}
 }
 
+// sessionIn returns the id of the session in a hello.
+func sessionIn(hello string) string {
+	_, rest, _ := strings.Cut(hello, `"session":"`)
+	session, _, _ := strings.Cut(rest, `"`)
+	return session
+}
+
+// The id of each session that continues another one leads to all of them. So a revocation by any
+// of these ids ends all of these sessions, and no gateway accepts their resume strings.
+func TestAnySessionOfAFamilyRevokesTheFamily(t *testing.T) {
+	g, other := start(t, noGuests), start(t, noGuests)
+	for revoked := range 4 {
+		first := g.json("/ws?ticket=" + g.ticket("ann", `{"*":"read"}`))
+		chain, hellos := []*client{first}, []string{first.want(`{"hello":*`)}
+		for i := range 3 {
+			c := []*gateway{other, g}[i%2].open("/ws", "roomcast.v1, resume."+resumeIn(t, hellos[i]))
+			chain, hellos = append(chain, c), append(hellos, c.want(`{"hello":*`))
+		}
+		bystander := g.json("/ws?ticket=" + g.ticket("ann", `{"*":"read"}`))
+		bystander.want(`{"hello":*`)
+		other.revoke(proto.Revocation{Session: sessionIn(hellos[revoked])})
+		for i, c := range chain {
+			c.want("close 4103 *revoked*")
+			g.open("/ws", "roomcast.v1, resume."+resumeIn(t, hellos[i])).want("close 4103 *revoked*")
+		}
+		bystander.send(`{"id":1,"ping":{}}`)
+		bystander.want(`{"id":1,"ok":{}}`)
+	}
+}
+
 // After a session was revoked, no resume string of this session or of its successors admits a
 // client. If the revocation says reconnect, the client may come back with a newer credential.
 func TestRevokedSessionCannotResume(t *testing.T) {
 	g, other := start(t), start(t)
-	sessionIn := func(frame string) string {
-		_, rest, _ := strings.Cut(frame, `"session":"`)
-		session, _, _ := strings.Cut(rest, `"`)
-		return session
-	}
 	bystander := resumeIn(t, g.json("/ws").want(`{"hello":*`))
 	first := g.json("/ws").want(`{"hello":*`)
 	resume := resumeIn(t, first)

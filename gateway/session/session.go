@@ -115,10 +115,10 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, ask *backend.
 		textLimits: wire.Limits{Message: cfg.MaxMessage, Fragments: 1024},
 		jsonLimits: wire.Limits{Message: proto.CommandBytes(cfg.MaxMessage), Fragments: 1024},
 		verbose:    cfg.Log.Enabled(context.Background(), slog.LevelDebug),
-		streams:    make(streams), parts: cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
+		streams:    make(streams), families: make(families), parts: cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
 	}
 	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), signals: make(map[memberKey]time.Time), waiting: make(map[loop.ID]proto.From), authIDs: make(map[loop.ID]string), polls: newPolls(st)}
-	qs := &questions{lifecycle: lc, asked: make(map[loop.ID]*asked), families: make(map[loop.ID]string)}
+	qs := &questions{lifecycle: lc, asked: make(map[loop.ID]*asked)}
 	ss := &Sessions{lifecycle: lc, questions: qs, handshakes: handshakes{questions: qs}, commands: commands{questions: qs}}
 	ss.commands.handshakes = &ss.handshakes
 	cfg.Hub.Formats = formatConfigs(st.codecs)
@@ -204,7 +204,7 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 	delete(ss.authIDs, id)
 	delete(ss.questions.asked, id)
 	delete(ss.resends, memberKey{id: id})
-	delete(ss.questions.families, id)
+	delete(ss.families, id)
 	delete(ss.joins, memberKey{id, s.home}) // the session's answer to its handshake
 	switch {
 	case s.flags&counted == 0:

@@ -125,6 +125,7 @@ type state struct {
 	// owned by the loop
 	draining bool // Drain has been called, so no session may begin
 	streams  streams
+	families families
 	slab     []*[slabSize]session
 	buf      []byte     // scratch space for one answer
 	parts    limit.Part // bytes of unfinished messages in the memory budget
@@ -227,8 +228,22 @@ func (st *state) ms() uint32 { return uint32(st.loop.Elapsed() / time.Millisecon
 // of uint32 becomes that value.
 func secondOf(expires time.Time) uint32 { return uint32(min(expires.Unix(), math.MaxUint32)) }
 
+// families contains the first session of those that continue each other, for each session that came
+// with a resume string. The loop owns it.
+type families map[loop.ID]string
+
+// sessionID returns the id of a session in its hello. The parameter own is the id of its
+// connection. The id of a resumed session also names its family, so a revocation by any of the ids
+// can find all sessions that continue each other. See [proto.Family].
+func (f families) sessionID(id loop.ID, own string) string {
+	if family, resumed := f[id]; resumed {
+		return own + "." + family
+	}
+	return own
+}
+
 func (st *state) log(s *session) *slog.Logger {
-	return st.cfg.Log.With("session", st.hub.Session(s.id), "id", s.who.ID,
+	return st.cfg.Log.With("session", st.families.sessionID(s.id, st.hub.Session(s.id)), "id", s.who.ID,
 		"peer", netip.AddrPortFrom(netip.AddrFrom16(s.peer).Unmap(), s.port).String())
 }
 
