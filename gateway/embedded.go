@@ -178,7 +178,7 @@ func (n *embedded) run(opts *natsserver.Options) error {
 	said := &serverLog{log: n.log.With("part", "nats")}
 	ns.SetLoggerV2(said, false, false, false)
 	ns.Start()
-	if why := said.fatal(); why != "" || !ns.ReadyForConnections(10*time.Second) {
+	if why := said.fatal(); why != "" || !ns.ReadyForConnections(time.Minute) {
 		halt(ns)
 		return fmt.Errorf("start NATS with its data in %s: %s", n.form.DataDir, why)
 	}
@@ -210,12 +210,23 @@ func (n *embedded) restart() error {
 	return n.run(opts)
 }
 
-// healthy returns an error if a stream cannot be written.
+// errSlow is the error of a server that may only be slow. It may be too busy to answer, or still
+// be making a stream: NATS makes the directory of a stream before the stream.
+var errSlow = errors.New("NATS is slow")
+
+// healthy returns an error if a stream cannot be written. The error is errSlow if the cause may be
+// a busy machine.
 func (n *embedded) healthy() error {
-	if h := n.server.Load().Healthz(&natsserver.HealthzOptions{}); h.Error != "" {
-		return errors.New(h.Error)
+	var slow error
+	for _, e := range n.server.Load().Healthz(&natsserver.HealthzOptions{Details: true}).Errors {
+		busy := e.Type == natsserver.HealthzErrorConn
+		making := e.Type == natsserver.HealthzErrorStream && !strings.Contains(e.Error, "write error")
+		if !busy && !making {
+			return errors.New(e.Error)
+		}
+		slow = fmt.Errorf("%w: %s", errSlow, e.Error)
 	}
-	return nil
+	return slow
 }
 
 // InProcessConn implements [nats.InProcessConnProvider]. It connects to the server that runs

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -200,5 +201,32 @@ func TestNATSListenAdmitsTheConfiguredClients(t *testing.T) {
 		if err := e.Check(); err == nil || !strings.Contains(err.Error(), "--nats-listen-") {
 			t.Errorf("got %v, want an error that names the flag", err)
 		}
+	}
+}
+
+// On a busy machine NATS needs a long time to make a stream, and makes the directory first. This
+// is not a write error, so the store waits and does not restart NATS.
+func TestStreamInTheMakingIsNoWriteError(t *testing.T) {
+	inside := startEmbedded(t)
+	js, err := inside.dialer(userService)("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer js.Close()
+	if got := inside.healthy(); got != nil {
+		t.Fatalf("got %v, want a healthy server", got)
+	}
+	if m, err := js.Request("$JS.API.STREAM.CREATE.made", []byte(`{"name":"made","subjects":["made"],"num_replicas":1,"storage":"file","retention":"limits"}`), time.Minute); err != nil || strings.Contains(string(m.Data), `"error"`) {
+		t.Fatalf("got %v, %v, want a stream", m, err)
+	}
+	streams, err := filepath.Glob(filepath.Join(inside.form.DataDir, "jetstream", "*", "streams"))
+	if err != nil || len(streams) != 1 {
+		t.Fatalf("got the directories %q, %v, want that of one account", streams, err)
+	}
+	if err := os.Mkdir(filepath.Join(streams[0], "making"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got := inside.healthy(); !errors.Is(got, errSlow) {
+		t.Errorf("got %v, want %v", got, errSlow)
 	}
 }

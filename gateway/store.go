@@ -21,12 +21,12 @@ import (
 // start it again. One goroutine owns a store.
 type store struct {
 	dir     string
-	healthy func() error // returns nil, or why the log cannot be written
+	healthy func() error // returns nil, or why the log cannot be written; see errSlow
 	restart func() error // restarts NATS with the same data
 	log     *slog.Logger
 
 	every    time.Duration // time between two checks
-	patience time.Duration // how long writing may fail for another cause than a full disk
+	patience time.Duration // how long writing may fail for another cause than a full disk, and how long NATS may be slow
 	attempts int           // how many restarts watch tries; see trouble
 }
 
@@ -56,6 +56,9 @@ func (s *store) watch(ctx context.Context) error {
 		if t.since.IsZero() {
 			t.since = time.Now()
 			continue // the problem may be gone at the next check
+		}
+		if errors.Is(err, errSlow) && time.Since(t.since) < s.patience {
+			continue // a restart would interrupt NATS while it makes a stream
 		}
 		if !t.logged {
 			t.logged = true

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -181,6 +182,30 @@ func TestLogThatCannotBeWrittenEndsTheProcess(t *testing.T) {
 		}
 		if restarts != c.restarts {
 			t.Errorf("%s: got %d restarts, want %d", c.name, restarts, c.restarts)
+		}
+	}
+}
+
+// While NATS is slow, the store does not restart it. If it is slow for longer than the patience of
+// the store, a restart may help.
+func TestSlowServerIsRestartedOnlyAfterPatience(t *testing.T) {
+	for _, patient := range []bool{true, false} {
+		ctx, stop := context.WithCancel(t.Context())
+		checks, restarts := 0, 0
+		healthy := func() error {
+			if checks++; checks == 20 {
+				stop()
+			}
+			return fmt.Errorf("%w: stream ROOMS", errSlow)
+		}
+		s := newStore(t.TempDir(), healthy, func() error { restarts++; return nil }, slog.New(slog.DiscardHandler))
+		if s.every, s.patience = time.Millisecond, time.Hour; !patient {
+			s.patience = 0
+		}
+		err := s.watch(ctx)
+		stop()
+		if patient && (err != nil || restarts != 0) || !patient && (err == nil || restarts != s.attempts) {
+			t.Errorf("patient %v: got %d restarts and %v", patient, restarts, err)
 		}
 	}
 }

@@ -101,11 +101,11 @@ func New(keys *SigningKeys, cfg Config) (*Auth, error) {
 	return a, nil
 }
 
-// Bearer returns the token in the value of an Authorization header. It returns false if the
-// header has another scheme. The scheme may be in upper or lower case (RFC 9110, section 11.1).
+// Bearer returns the token in the value of an Authorization header, which may be empty. It returns
+// false if the header has another scheme. The scheme may be in upper or lower case (RFC 9110, section 11.1).
 func Bearer(authorization string) (token string, ok bool) {
-	scheme, token, ok := strings.Cut(authorization, " ")
-	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
+	scheme, token, _ := strings.Cut(authorization, " ")
+	return strings.TrimSpace(token), strings.EqualFold(scheme, "Bearer")
 }
 
 var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

@@ -156,7 +156,7 @@ func TestAllowedOriginMayBeOfAnyScript(t *testing.T) {
 func TestBearerReadsTheToken(t *testing.T) {
 	for header, want := range map[string]string{
 		"Bearer a.b.c": "a.b.c", "bearer a": "a", "BEARER  a ": "a", "bEARER a b": "a b",
-		"Basic a": "-", "Bearera": "-", "": "-", "Bearer": "-",
+		"Basic a": "-", "Bearera": "-", "": "-", "Bearer": "", "bearer ": "",
 	} {
 		token, ok := Bearer(header)
 		if ok != (want != "-") || ok && token != want {

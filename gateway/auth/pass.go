@@ -120,16 +120,24 @@ func (g *signer) SignPass(p *Pass) string {
 	return s
 }
 
-// ErrPass is the refusal of a resume string that is not enough by itself. The client must also
-// send its token, or a new ticket. It is not a guest, so the gateway must not admit it as one.
-var ErrPass = proto.Refuse(proto.Unauthorized, "this resume string is valid only together with its token; send the token, or a new ticket")
+// Refusals of resume strings that are not enough by themselves.
+var (
+	// ErrPass and ErrTicketOver mean that the client must also send its token, or must send a new
+	// ticket. It is not a guest, so the gateway must not admit it as one.
+	ErrPass       = proto.Refuse(proto.Unauthorized, "this resume string is valid only together with its token; send the token")
+	ErrTicketOver = proto.Refuse(proto.Unauthorized, "this resume string is no longer valid; get a new ticket")
+
+	// ErrAnswerOver means that the string contains an answer of the backend whose time is over, or
+	// that was for one session only. If the client opens a session, the gateway asks again.
+	ErrAnswerOver = proto.Refuse(proto.Unauthorized, "the application's answer in this resume string was for one session, or its time is over; open a new session, or send what the application needs to know you")
+)
 
 // ReadPass returns the pass in a resume string of either version. The parameter token is the id
 // in the client's token, or "" if the client has none.
 //
 // Without a token, the pass identifies the client: as a guest, or as the user whom the backend or
-// a ticket has named. The pass of a user is valid until the time in Until. If the client must
-// send its token or a new ticket, the error is ErrPass. Any other error is ErrResume.
+// a ticket has named. The pass of a user is valid until the time in Until. The error is one of
+// those above, or ErrResume.
 func (g *signer) ReadPass(s, token string) (*Pass, error) {
 	if who, issued, err := g.Resume(s); err == nil {
 		if token != "" {
@@ -160,10 +168,11 @@ func (g *signer) ReadPass(s, token string) (*Pass, error) {
 	guest := IsGuest(p.Who)
 	switch age := now.Sub(p.Issued); {
 	case p.Ticket && p.Until.IsZero():
-		return nil, ErrPass
-	case guest && (age < -resumeAhead || age > g.resumeAge),
-		!guest && token == "" && p.Until.IsZero():
+		return nil, ErrTicketOver
+	case guest && (age < -resumeAhead || age > g.resumeAge):
 		return nil, ErrResume
+	case !guest && token == "" && p.Until.IsZero():
+		return nil, ErrAnswerOver
 	}
 	return p, nil
 }

@@ -44,7 +44,7 @@ var (
 // CloseCode returns the close code for an error of Token or Check.
 func CloseCode(err error) proto.CloseCode {
 	switch {
-	case errors.Is(err, errExpired), errors.Is(err, errRenew), errors.Is(err, errTicketExpired), errors.Is(err, errTicketUsed), errors.Is(err, ErrPass):
+	case errors.Is(err, errExpired), errors.Is(err, errRenew), errors.Is(err, errTicketExpired), errors.Is(err, errTicketUsed), errors.Is(err, ErrPass), errors.Is(err, ErrTicketOver):
 		return proto.CloseTokenExpired
 	case errors.Is(err, errNoKeys), errors.Is(err, errTicketUnknown), errors.Is(err, errKeyUnknown):
 		return proto.CloseUnavailable
@@ -102,10 +102,21 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 			c.rooms = m.Value
 		}
 		if err != nil {
-			return refuse("the token's %s is not valid", m.Name)
+			return refuse("the token's %s is not valid; %s", m.Name, claimRules[m.Name])
 		}
 	}
 	return nil
+}
+
+// claimRules says what each claim must be.
+var claimRules = map[string]string{
+	"sub":  fmt.Sprintf("it is a text of 1 to %d bytes, or a whole number up to 2^53", proto.MaxIDBytes),
+	"name": "it is a text",
+	"iss":  "it is a text",
+	"aud":  "it is a text, or a list of texts",
+	"exp":  "it is a number of seconds since 1970",
+	"nbf":  "it is a number of seconds since 1970",
+	"iat":  "it is a number of seconds since 1970",
 }
 
 // parseSubject reads an id. The id may also be a number, because some services use numbers for
@@ -151,7 +162,7 @@ func (a *Auth) Token(token string) (Holder, error) {
 		return Holder{}, refuse("the token has %d bytes; the limit is %d", len(token), maxToken)
 	}
 	if strings.ContainsAny(token, "\r\n") { // encoding/base64 would ignore them
-		return Holder{}, refuse("the token is not a JSON Web Token")
+		return Holder{}, refuse(notAToken)
 	}
 	var c claims
 	var from *issuer
@@ -293,6 +304,10 @@ func (a *Auth) IssuerOf(id string) string {
 	return ""
 }
 
+// notAToken is the refusal of something else than a JSON Web Token. A likely mistake is to send an
+// API token here, which only the HTTP API accepts.
+const notAToken = "the token is not a JSON Web Token; send a user's token or a ticket, not an API token"
+
 func refuse(format string, args ...any) *proto.Refusal {
 	return proto.Refuse(proto.Unauthorized, "%s", fmt.Sprintf(format, args...))
 }
@@ -311,7 +326,7 @@ func refuseToken(err error) *proto.Refusal {
 		{jwt.ErrTokenNotValidYet, "the token is not valid yet; check its nbf and the clocks"},
 		{jwt.ErrTokenUsedBeforeIssued, "the token was issued in the future; check the clocks"},
 		{jwt.ErrTokenRequiredClaimMissing, "the token has no exp; tokens must expire"},
-		{jwt.ErrTokenMalformed, "the token is not a JSON Web Token"},
+		{jwt.ErrTokenMalformed, notAToken},
 		{jwt.ErrTokenSignatureInvalid, "the token's signature does not match this server's keys and algorithms"},
 	} {
 		if errors.Is(err, known.err) {

@@ -180,6 +180,10 @@ func (g *guard) holder(r *http.Request, token, resume string) (caller, error) {
 
 // resumed returns the caller of a request that has a resume string but no token.
 func (g *guard) resumed(r *http.Request, resume string) (caller, error) {
+	peer, shared, now := addressOf(r), sharesAddress(r), time.Now()
+	if err := g.auth.CheckPeer(peer, shared, now); err != nil {
+		return caller{}, err
+	}
 	if err := g.findKey(r, resume); err != nil {
 		return caller{}, err
 	}
@@ -189,6 +193,7 @@ func (g *guard) resumed(r *http.Request, resume string) (caller, error) {
 	}
 	if errors.Is(err, auth.ErrResume) {
 		err = proto.Refuse(proto.Unauthorized, "the resume string is invalid or too old; use that of a new hello")
+		g.auth.CountFailure(peer, shared, err, now)
 	}
 	if err != nil {
 		return caller{}, err

@@ -20,6 +20,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"roomcast/gateway/server/servertest"
+	"roomcast/proto/natstest"
 )
 
 const hmacSecret = "0123456789abcdef0123456789abcdef"
@@ -459,4 +460,19 @@ func TestRequestsAskWhetherTheyMayJoin(t *testing.T) {
 			t.Errorf("%s: got %d %s and the questions %q, want %d and %q", tt.name, status, got, list, tt.status, tt.asked)
 		}
 	}
+}
+
+// A resume string that is not accepted counts as a refused credential of the address.
+func TestForgedResumeStringsCountAsRefusedCredentials(t *testing.T) {
+	base := servertest.Serve(t, "--listen", "0.0.0.0:0")
+	messages := base + "api/rooms/lobby/messages?last=1"
+	for range 25 { // all clients of a proxy have its address, so nothing is counted for them
+		if status, got := patient(t, "GET", messages, "", "Roomcast-Resume", "forged", "X-Forwarded-For", "203.0.113.9"); status != 401 {
+			t.Fatalf("through a proxy: got %d %s, want 401", status, got)
+		}
+	}
+	natstest.Eventually(t, "the address to be refused", func() bool {
+		status, got := patient(t, "GET", messages, "", "Roomcast-Resume", "forged")
+		return status == 429 && strings.Contains(got, "were refused")
+	})
 }

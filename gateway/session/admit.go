@@ -40,29 +40,38 @@ func (h *handshakes) credential(s *session, req *wire.Request, site auth.Site) (
 		g.resume = string(req.Resume)
 	}
 	g.name, g.named = req.Lookup("name")
-	if s.kind == jsonKind {
-		if g.resume != "" {
-			return g, proto.Refuse(proto.BadRequest, "resume in the URL is for text sessions; offer the subprotocol %s<string> beside %s", resumeOffer, subprotocol)
+	resume, resumes := req.Offered(resumeOffer)
+	bearer, shown := req.Offered(bearerOffer) // shown: the request has a token or ticket, which may be empty
+	switch {
+	case s.kind != jsonKind && (resumes || shown):
+		return g, proto.Refuse(proto.BadRequest, "offer the subprotocol %s too; a credential is not accepted without it", subprotocol)
+	case s.kind == jsonKind && g.resume != "":
+		return g, proto.Refuse(proto.BadRequest, "resume in the URL is for text sessions; offer the subprotocol %s<string> beside %s", resumeOffer, subprotocol)
+	case s.kind == jsonKind:
+		g.resume, g.token = resume, bearer
+	}
+	if !shown {
+		g.token, shown = auth.Bearer(string(req.Authorization))
+	}
+	if !shown {
+		g.token = ""
+		if h.cfg.Cookie != "" && h.cookieCounts(req, site) {
+			g.token = cookie(req.Cookie, h.cfg.Cookie)
 		}
-		g.resume, g.token = req.Offered(resumeOffer), req.Offered(bearerOffer)
+		shown = g.token != "" // a page that logs its user out may leave an empty cookie
 	}
-	if g.token == "" {
-		if token, ok := auth.Bearer(string(req.Authorization)); ok {
-			g.token = token
-		}
+	if !shown {
+		g.ticket, shown = req.Lookup("ticket")
 	}
-	if g.token == "" && h.cfg.Cookie != "" && h.cookieCounts(req, site) {
-		g.token = cookie(req.Cookie, h.cfg.Cookie)
-	}
-	if g.token == "" {
-		g.ticket = req.Query("ticket")
-	}
-	if g.token == "" && g.ticket == "" {
-		if g.token = req.Query("token"); g.token != "" && !h.cfg.QueryToken {
+	if !shown {
+		if g.token, shown = req.Lookup("token"); shown && !h.cfg.QueryToken {
 			g.refused = proto.Refuse(proto.Unauthorized, "tokens in the URL are not accepted here; offer the subprotocol %s<token> or send Authorization: Bearer", bearerOffer)
 		}
 	}
-	if g.token != "" || g.ticket != "" {
+	if shown {
+		if g.token == "" && g.ticket == "" && g.refused == nil {
+			g.refused = proto.Refuse(proto.Unauthorized, "the token or ticket is empty")
+		}
 		return g, h.tooManyFailures(s)
 	}
 	if g.name != "" {
@@ -198,7 +207,7 @@ func (h *handshakes) admit(s *session, from proto.From) {
 		h.close(s, proto.CloseForbidden, "", proto.LeftServer)
 		return
 	case !h.mayAuthenticate(s):
-		h.close(s, proto.CloseNoToken, "", proto.LeftServer)
+		h.close(s, proto.CloseNoToken, tokenPlaces(s, h.auth), proto.LeftServer)
 		return
 	default:
 		h.waiting[s.id] = from
@@ -238,6 +247,14 @@ func (h *handshakes) admit(s *session, from proto.From) {
 	h.arm(s)
 }
 
+// tokenPlaces says where a session that cannot send auth may present a credential.
+func tokenPlaces(s *session, a *auth.Auth) string {
+	if !a.TakesAuth() || s.kind == jsonKind {
+		return ""
+	}
+	return "a token is needed here; send it as Authorization: Bearer, or a ticket as ?ticket="
+}
+
 // firstFrame handles the first frame of a session that must begin with auth. If the command
 // succeeds, its answer is hello.
 func (c *commands) firstFrame(s *session, f *wire.Frame) {
@@ -246,6 +263,10 @@ func (c *commands) firstFrame(s *session, f *wire.Frame) {
 		return
 	}
 	cmd, err := proto.ParseCommand(f.Payload)
+	if err != nil && cmd.Verb == proto.VerbAuth {
+		c.close(s, proto.CloseNoToken, proto.AsRefusal(err).Message, proto.LeftServer)
+		return
+	}
 	if err != nil || cmd.Verb != proto.VerbAuth {
 		c.close(s, proto.CloseNoToken, `a token is needed here; send {"auth":{"token":"…"}} first`, proto.LeftServer)
 		return

@@ -99,6 +99,9 @@ func (qs *questions) permit(s *session, next func(*session)) {
 		a.pass.Who, a.pass.Rooms, a.pass.Until = s.who, answer.Rooms, answer.Until
 		a.answered, a.unasked, a.pass.Issued = true, answer.Unasked, qs.loop.Now()
 		qs.keepAnswer(s)
+		if !auth.IsGuest(s.who) {
+			s.issued = 0 // the session has not sent auth
+		}
 		next(s)
 	})
 }
@@ -132,11 +135,19 @@ func (qs *questions) keepAnswer(s *session) {
 // ended.
 func (qs *questions) askJoin(s *session, room proto.Room, done func(*session, *proto.Refusal)) {
 	a := qs.asked[s.id]
-	if !qs.backend.Asks(backend.Join) || a.pass.MayJoin(room, qs.loop.Now()) {
+	switch {
+	case !qs.backend.Asks(backend.Join):
+		done(s, nil)
+		return
+	case a.pass.MayJoin(room, qs.loop.Now()):
+		qs.permissions.set(memberKey{s.id, room}, a.pass.Joins[room.String()])
 		done(s, nil)
 		return
 	}
 	qs.ask(s, backend.Join, room, func(s *session, answer backend.Answer, refusal *proto.Refusal) {
+		if refusal == nil {
+			qs.permissions.set(memberKey{s.id, room}, answer.Until)
+		}
 		if refusal == nil && !answer.Until.IsZero() {
 			a.pass.Allow(room, answer.Until, qs.loop.Now())
 		}

@@ -315,3 +315,65 @@ func TestBackendAnswersOverNATS(t *testing.T) {
 		t.Errorf("got the subjects %s and %s", first, second)
 	}
 }
+
+// When the backend's permission to be in a room ends, the gateway asks again. If the answer is yes,
+// the member notices nothing. If it is no, the membership ends.
+func TestGatewayAsksAgainWhenThePermissionToJoinEnds(t *testing.T) {
+	run := time.Now().UnixNano()
+	room, forever := fmt.Sprintf("lapse_%d", run), fmt.Sprintf("forever_%d", run)
+	app := startApplication(t, nil)
+	app.answers(func(q map[string]any) (int, string) {
+		if q["room"] == forever {
+			return 200, `{"allow":true}`
+		}
+		return 200, `{"allow":true,"until":"` + time.Now().Add(2*time.Second).UTC().Format(time.RFC3339Nano) + `"}`
+	})
+	g := start(t, app.of("join"))
+	home, many, text := g.json("/room/"+room+"/"), g.json("/ws"), g.text("/room/"+room+"/")
+	home.want(`{"hello":*`)
+	many.want(`{"hello":*`)
+	many.send(`{"id":1,"join":{"room":"` + room + `"}}`)
+	many.want(`{"id":1,"ok":*`)
+	many.send(`{"id":2,"join":{"room":"` + forever + `"}}`)
+	many.want(`{"id":2,"ok":*`)
+	eventually(t, "three questions to be asked again", func() bool { return len(app.questions("join")) >= 7 })
+	for _, c := range []*client{home, many} {
+		c.silent()
+	}
+	app.answers(always(200, `{"allow":false,"why":"the show is over"}`))
+	home.want("close 4106 the show is over")
+	text.want("close 4106 the show is over")
+	many.want(`{"room":"` + room + `","ended":{"code":4106,"reason":"the show is over"}}`)
+	many.send(`{"id":3,"join":{"room":"` + room + `"}}`)
+	many.want(`{"id":3,"error":{"code":"forbidden","message":"the show is over"}}`)
+	many.send(`{"id":4,"members":{"room":"` + forever + `"}}`)
+	many.want(`{"id":4,"ok":*`)
+}
+
+// If the backend's answer to connect has no until, it is for one session. Then the answer to a join
+// promises nothing for later sessions, and the gateway asks about a later session again.
+func TestAnswerWithoutUntilIsForOneSession(t *testing.T) {
+	app := startApplication(t, nil)
+	app.answers(func(q map[string]any) (int, string) {
+		if q["ask"] == "connect" {
+			return 200, `{"allow":true,"id":"ann"}`
+		}
+		return 200, `{"allow":true,"until":"` + inAnHour() + `"}`
+	})
+	g := start(t, app.of("connect", "join"))
+	room := fmt.Sprintf("once_%d", time.Now().UnixNano())
+	c := g.json("/ws")
+	resume := resumeIn(t, c.want(`{"hello":{*"you":{"id":"ann"*`))
+	c.send(`{"id":1,"join":{"room":"` + room + `"}}`)
+	if ok := c.want(`{"id":1,"ok":*`); strings.Contains(ok, `"resume"`) {
+		t.Errorf("got %s, want no resume", ok)
+	}
+	again := g.open("/ws", "roomcast.v1, resume."+resume)
+	again.want(`{"hello":{*"you":{"id":"ann"*`)
+	if q := app.questions("connect"); len(q) != 2 {
+		t.Errorf("got the questions %v, want two about connect", q)
+	}
+	if _, err := g.auth.ReadPass(resume, ""); !strings.Contains(fmt.Sprint(err), "for one session") {
+		t.Errorf("got %v, want a refusal that says why", err)
+	}
+}

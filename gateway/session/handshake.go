@@ -247,11 +247,13 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 	switch {
 	case refusal != nil:
 		h.hub.Leave(s.id, n.Room)
+		delete(h.permissions.until, k)
 		h.answerRefusal(s, []byte(cmd), refusal)
 	case asked:
 		j := h.head(s, n.Room, n.Head)
 		j.Resume = h.passedRoom(s, n.Room)
 		h.send(s, j.AppendJSON(h.ok([]byte(cmd))))
+		h.arm(s)
 		h.bridge.Joined(n.Room, s.who)
 	}
 }

@@ -9,12 +9,16 @@ import (
 // join makes the session a member of a room. The hub reports the result in a notice. Then the
 // method joined or notJoined answers the client.
 func (c *commands) join(s *session, cmd *proto.Command) error {
+	k := memberKey{s.id, cmd.Room}
 	if head, _, in := c.hub.Head(s.id, cmd.Room); in {
+		if c.permissions.lapsed(k, c.loop.Now()) {
+			renewals{c.questions}.ask(s, k.room, rejoined(c, k.room, string(cmd.ID)))
+			return nil
+		}
 		j := c.head(s, cmd.Room, head)
 		c.send(s, j.AppendJSON(c.ok(cmd.ID)))
 		return nil
 	}
-	k := memberKey{s.id, cmd.Room}
 	if _, twice := c.joins[k]; twice {
 		return proto.Refuse(proto.BadRequest, "the room is being joined already; wait for the answer")
 	}
@@ -35,6 +39,23 @@ func (c *commands) join(s *session, cmd *proto.Command) error {
 	return nil
 }
 
+// rejoined returns the function that answers the join of a room that the session is in, when the
+// backend has decided again.
+func rejoined(c *commands, room proto.Room, id string) func(*session, *proto.Refusal) {
+	return func(s *session, refusal *proto.Refusal) {
+		head, _, in := c.hub.Head(s.id, room)
+		if refusal == nil && !in {
+			refusal = proto.Refuse(proto.NotJoined, "you are no longer in the room")
+		}
+		if refusal != nil {
+			c.answerRefusal(s, []byte(id), refusal)
+			return
+		}
+		j := c.head(s, room, head)
+		c.send(s, j.AppendJSON(c.ok([]byte(id))))
+	}
+}
+
 // notJoined answers a join that failed because the gateway cannot follow the room.
 func (lc *lifecycle) notJoined(s *session, n hub.Notice) {
 	refusal := unreadable(n.Err)
@@ -45,6 +66,7 @@ func (lc *lifecycle) notJoined(s *session, n hub.Notice) {
 	k := memberKey{s.id, n.Room}
 	cmd := lc.joins[k]
 	delete(lc.joins, k)
+	delete(lc.permissions.until, k)
 	lc.answerRefusal(s, []byte(cmd), refusal)
 }
 

@@ -22,6 +22,7 @@ type memberKey struct {
 // lifecycle watches over the deadlines of sessions and ends sessions. The loop owns it.
 type lifecycle struct {
 	*state
+	permissions permissions
 
 	joins   map[memberKey]string         // joins that wait for an answer: the id of the command, or the bytes that answer the handshake
 	signals map[memberKey]time.Time      // when each member of a slow room sent its last signal
@@ -184,6 +185,7 @@ func (lc *lifecycle) forget(s *session, room proto.Room) {
 	k := memberKey{s.id, room}
 	delete(lc.resends, k)
 	delete(lc.signals, k)
+	delete(lc.permissions.until, k)
 }
 
 // fail closes a session because of an error in the client's bytes.
@@ -300,6 +302,9 @@ func (lc *lifecycle) arm(s *session) {
 	}
 	if s.expires != 0 {
 		next = min(next, tokenCheck, time.Unix(int64(s.expires), 0).Sub(lc.loop.Now()))
+	}
+	if lapses, ends := lc.permissions.lapses[s.id]; ends {
+		next = min(next, tokenCheck, lapses.Sub(lc.loop.Now()))
 	}
 	if _, blocked := lc.hub.Stuck(s.id); blocked {
 		next = min(next, time.Second)

@@ -39,7 +39,7 @@ func (qs *questions) usePass(s *session, resume string) error {
 		a.pass.Token = token
 	}
 	pass, err := qs.auth.ReadPass(resume, token)
-	if err == auth.ErrPass && token == "" {
+	if (err == auth.ErrPass || err == auth.ErrTicketOver) && token == "" {
 		return err
 	}
 	if err != nil {
@@ -73,6 +73,7 @@ func (qs *questions) usePass(s *session, resume string) error {
 	qs.remember(s).pass = *pass
 	if !pass.Until.IsZero() && token == "" && !auth.IsGuest(pass.Who) {
 		s.flags |= admitted
+		s.issued = 0 // the session has not sent auth
 	}
 	return nil
 }
@@ -121,8 +122,12 @@ func (qs *questions) family(s *session) string {
 // passedRoom returns a new resume string if the backend's permission to join the room is valid
 // for later sessions too. The string contains this permission. Otherwise passedRoom returns "".
 func (h *handshakes) passedRoom(s *session, room proto.Room) string {
-	if a := h.asked[s.id]; a == nil || !a.pass.MayJoin(room, h.loop.Now()) {
+	a := h.asked[s.id]
+	if a == nil || !a.pass.MayJoin(room, h.loop.Now()) {
 		return ""
+	}
+	if s.flags&hasToken == 0 && a.pass.Until.IsZero() && !auth.IsGuest(s.who) {
+		return "" // the string cannot identify the client in a later session
 	}
 	return h.resumeOf(s)
 }

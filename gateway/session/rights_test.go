@@ -343,7 +343,7 @@ func TestOnlyTheStrongestCredentialCounts(t *testing.T) {
 		{"bad header", "", header(bad), "?token=" + good("query"), "close 4103 *"},
 		{"bad cookie", "", cookie(bad, "https://app.example"), "?token=" + good("query"), "close 4103 *"},
 		{"bad query", "", "", "?token=" + bad, "close 4103 *"},
-		{"empty offer", ", bearer.", header(good("head")), "", `{"hello":{*"you":{"id":"head"*`},
+		{"empty offer", ", bearer.", header(good("head")), "", "close 4103 *empty"},
 		{"another scheme", "", "Authorization: Basic YTpi\r\n", "", `{"hello":{*"you":{"id":"anon-*`},
 		{"cookie of the same host", "", cookie(good("cook"), "http://localhost"), "", `{"hello":{*"you":{"id":"cook"*`},
 		{"cookie from another local page", "", cookie(good("cook"), "http://localhost:3000"), "", `{"hello":{*"you":{"id":"anon-*`},
@@ -408,4 +408,52 @@ func TestARoomOfAUserIsOnlyForThisUser(t *testing.T) {
 		c := g.bearer("/room/user:auth0=7C5f/", tokenOf(id, "", time.Hour))
 		c.want("close 41*")
 	}
+}
+
+// A credential that is empty or in an incomplete place is refused. It never makes a guest.
+func TestIncompleteCredentialIsNeverAGuest(t *testing.T) {
+	g := start(t, withTokens(t), func(s *settings) { s.auth.GuestRights = []string{"*=read say"}; s.session.QueryToken = true })
+	room := fmt.Sprintf("incomplete_%d", time.Now().UnixNano())
+	path, good := "/room/"+room+"/", tokenOf("ann", "", time.Hour)
+	for _, protocols := range []string{"bearer." + good, "resume.x", "bearer."} {
+		c := g.connect()
+		c.write([]byte(handshakeOf(path, protocols)))
+		if got := c.status(); got != 400 {
+			t.Errorf("the subprotocols %.10s: got status %d, want 400", protocols, got)
+		}
+	}
+	for _, tt := range []struct{ path, protocols, header string }{
+		{path, "roomcast.v1, bearer.", ""},
+		{path, "roomcast.v1", "Authorization: Bearer \r\n"},
+		{path, "", "Authorization: bearer\r\n"},
+		{path + "?ticket=", "roomcast.v1", ""},
+		{path + "?ticket", "", ""},
+		{path + "?token=", "", ""},
+	} {
+		c := g.connect()
+		c.write([]byte(strings.Replace(handshakeOf(tt.path, tt.protocols), "Host:", tt.header+"Host:", 1)))
+		if got := c.status(); got != 101 {
+			t.Fatalf("%v: got status %d, want 101", tt, got)
+		}
+		c.want("close 4103 *empty")
+	}
+	g.open(path, "roomcast.v1, Bearer."+good).want(`{"hello":*"you":{"id":"ann"*`)
+	g.open(path, "").send("a guest without a credential is welcome")
+}
+
+// Where a token is needed, the reason of the close tells what is wrong with the first frame, or
+// where a client that cannot send auth may present its token.
+func TestReasonTellsWhereATokenIsNeeded(t *testing.T) {
+	g := start(t, withTokens(t))
+	for frame, want := range map[string]string{
+		`{"auth":{"token":5}}`:    "close 4107 token must be a string",
+		`{"auth":{"resume":"x"}}`: "close 4107 *token*ticket*",
+		`{"ping":{}}`:             `close 4107 *send {"auth":*`,
+	} {
+		c := g.json("/ws")
+		c.send(frame)
+		c.want(want)
+	}
+	g.text("/room/lobby/").want("close 4107 *Authorization: Bearer*?ticket=")
+	g.bearer("/ws", "an-api-token").want("close 4103 *not an API token")
 }

@@ -117,7 +117,7 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, ask *backend.
 		verbose:    cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 		streams:    make(streams), families: make(families), parts: cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
 	}
-	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), signals: make(map[memberKey]time.Time), waiting: make(map[loop.ID]proto.From), authIDs: make(map[loop.ID]string), polls: newPolls(st)}
+	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), signals: make(map[memberKey]time.Time), permissions: newPermissions(), waiting: make(map[loop.ID]proto.From), authIDs: make(map[loop.ID]string), polls: newPolls(st)}
 	qs := &questions{lifecycle: lc, asked: make(map[loop.ID]*asked)}
 	ss := &Sessions{lifecycle: lc, questions: qs, handshakes: handshakes{questions: qs}, commands: commands{questions: qs}}
 	ss.commands.handshakes = &ss.handshakes
@@ -205,6 +205,7 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 	delete(ss.questions.asked, id)
 	delete(ss.resends, memberKey{id: id})
 	delete(ss.families, id)
+	delete(ss.permissions.lapses, id)
 	delete(ss.joins, memberKey{id, s.home}) // the session's answer to its handshake
 	switch {
 	case s.flags&counted == 0:
@@ -254,6 +255,7 @@ func (ss *Sessions) Due(id loop.ID) {
 		if s.kind == poll {
 			ss.polls.due(s)
 		} else {
+			renewals{ss.questions}.check(s)
 			ss.check(s)
 		}
 	}

@@ -123,6 +123,7 @@ func (h *handshakes) roomJoined(s *session, n hub.Notice) {
 	delete(h.joins, k)
 	if refusal := h.unfit(s, n); refusal != nil {
 		h.hub.Leave(s.id, n.Room)
+		delete(h.permissions.until, k)
 		h.refuseRoom(s, n.Room, refusal)
 		return
 	}
@@ -131,8 +132,8 @@ func (h *handshakes) roomJoined(s *session, n hub.Notice) {
 		s.phase = open
 		h.hello(s, history.Head{})
 		h.release(s, pauseJoin)
-		h.arm(s)
 	}
+	h.arm(s)
 	j := h.head(s, n.Room, n.Head)
 	j.Resume = h.passedRoom(s, n.Room)
 	h.buf = append(j.AppendJSON(h.ok(nil)), '}')

@@ -122,3 +122,26 @@ func TestHostileTicketsAreRefused(t *testing.T) {
 	token.send(`{"id":1,"auth":{"ticket":"` + good() + `"}}`)
 	token.want(`{"id":1,"error":{"code":"forbidden"*`)
 }
+
+// A session that was opened with a resume string has not sent auth. So it may renew itself at once,
+// and only the next auth must wait.
+func TestResumedSessionRenewsAtOnce(t *testing.T) {
+	g := start(t, noGuests)
+	first := g.json("/ws?ticket=" + g.ticket("ann", `{"*":"read"}`))
+	c := g.open("/ws", "roomcast.v1, resume."+resumeIn(t, first.want(`{"hello":*`)))
+	c.want(`{"hello":*`)
+	c.send(`{"id":1,"auth":{"ticket":"` + g.ticket("ann", `{"*":"read say"}`) + `"}}`)
+	c.want(`{"id":1,"ok":{"you":{"id":"ann"*`)
+	c.send(`{"id":2,"auth":{"ticket":"` + g.ticket("ann", `{"*":"read say"}`) + `"}}`)
+	c.want(`{"id":2,"error":{"code":"rate_limited",*`)
+}
+
+// When the time of a ticket's session is over, the refusal of its resume string says what the
+// client needs.
+func TestResumeOfAnEndedTicketAsksForANewTicket(t *testing.T) {
+	g := start(t, noGuests)
+	c := g.json("/ws?ticket=" + g.ticket("ann", `{"*":"read"}`, func(t *auth.Ticket) { t.Until = time.Now().Add(2 * time.Second) }))
+	resume := resumeIn(t, c.want(`{"hello":*`))
+	c.want("close 4003 *")
+	g.open("/ws", "roomcast.v1, resume."+resume).want("close 4003 *get a new ticket")
+}

@@ -234,14 +234,16 @@ func (r *Request) Lookup(name string) (string, bool) {
 }
 
 // Offered looks for the first offered subprotocol that begins with prefix, and returns the text
-// after the prefix. It returns "" if there is no such subprotocol.
-func (r *Request) Offered(prefix string) string {
+// after the prefix, which may be in upper or lower case. It returns false if there is no such
+// subprotocol.
+func (r *Request) Offered(prefix string) (rest string, offered bool) {
 	for item := range bytes.SplitSeq(r.protocols, []byte(",")) {
-		if rest, ok := bytes.CutPrefix(bytes.Trim(item, " \t"), []byte(prefix)); ok {
-			return string(rest)
+		item = bytes.Trim(item, " \t")
+		if n := len(prefix); len(item) >= n && strings.EqualFold(string(item[:n]), prefix) {
+			return string(item[n:]), true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // Offers reports whether the client offers the subprotocol.
