@@ -47,7 +47,7 @@ type PresenceChange struct {
 	Known map[string]PresenceMark `json:"known,omitempty"` // the marks that the asking gateway knows, by gateway
 }
 
-// PresenceDelta says that one person has joined or left.
+// PresenceDelta says that one person has joined or left, or has another name than before.
 type PresenceDelta struct {
 	Identity
 	Left LeaveReason `json:"left,omitempty"` // "" = the person has joined

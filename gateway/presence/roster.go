@@ -32,6 +32,16 @@ func (r *roster) find(id string) int {
 
 func (r *roster) has(id string) bool { return r.find(id) >= 0 }
 
+// rename gives the person at the given position of the list the name in who. It reports whether
+// this is another name than before.
+func (r *roster) rename(i int, who proto.Identity) bool {
+	if r.list[i].Name == who.Name {
+		return false
+	}
+	r.list[i].Name = who.Name
+	return true
+}
+
 // add adds a person who is not in the roster.
 func (r *roster) add(who proto.Identity) {
 	r.list = append(r.list, proto.Member{Identity: who, Sessions: 1})

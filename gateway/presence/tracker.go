@@ -151,7 +151,9 @@ func (t *Tracker) behind() bool {
 
 func (t *Tracker) join(who proto.Identity, now time.Time) {
 	if i := t.here.find(who.ID); i >= 0 {
-		t.here.list[i].Sessions++
+		if t.here.list[i].Sessions++; t.here.rename(i, who) {
+			t.unsent = append(t.unsent, Delta{Identity: who})
+		}
 		return
 	}
 	first := len(t.here.list) == 0
@@ -267,6 +269,8 @@ func (t *Tracker) deltas(s *share, deltas []Delta, now time.Time) {
 		case d.Left == "" && i < 0:
 			s.people.add(d.Identity)
 			t.came(d.Identity, &s.people, now)
+		case d.Left == "":
+			s.people.rename(i, d.Identity)
 		case d.Left != "" && i >= 0:
 			t.went(s.people.remove(i), &s.people, d.Left, now)
 		}
@@ -333,10 +337,12 @@ func (t *Tracker) replace(s *share, people []proto.Identity, reason proto.LeaveR
 		}
 	}
 	for _, who := range people {
-		if !s.people.has(who.ID) {
-			s.people.add(who)
-			t.came(who, &s.people, now)
+		if i := s.people.find(who.ID); i >= 0 {
+			s.people.rename(i, who)
+			continue
 		}
+		s.people.add(who)
+		t.came(who, &s.people, now)
 	}
 }
 

@@ -318,3 +318,30 @@ func TestNoticesAreLimited(t *testing.T) {
 		t.Errorf("got %+v, want one notice of the count 300", got)
 	}
 }
+
+// When a person gets another name, the lists of all gateways get it, and members receive no notice.
+func TestNewNameReachesAllGateways(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	a, b := NewTracker("a", 1, now), NewTracker("b", 2, now)
+	old, renamed := proto.Identity{ID: "alice", Name: "Alice"}, proto.Identity{ID: "alice", Name: "Ally"}
+	apply := func(e Event) (out Output) {
+		now = now.Add(2 * batchTime)
+		out = a.Apply(e, now)
+		for _, c := range out.Send {
+			c.Ask = false
+			b.Apply(c, now)
+		}
+		return out
+	}
+	b.Apply(Join{proto.Identity{ID: "bob"}}, now)
+	apply(Join{old})
+	apply(Tick{})
+	notices := append(apply(Join{renamed}).Notices, apply(Leave{old, proto.LeftClient}).Notices...)
+	if got := a.here.list; len(notices) != 0 || len(got) != 1 || got[0].Name != "Ally" || got[0].Sessions != 1 {
+		t.Errorf("got %v and the notices %v, want one session of Ally and no notice", got, notices)
+	}
+	apply(Tick{})
+	if s := b.others["a"]; s == nil || len(s.people.list) != 1 || s.people.list[0].Name != "Ally" || b.Count() != 2 {
+		t.Errorf("the other gateway has %+v, want Ally", s)
+	}
+}

@@ -32,7 +32,7 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 		return nil
 	}
 	s.issued = now
-	command := string(cmd.ID)
+	command, was := string(cmd.ID), s.who
 	c.hold(s, pauseAuth)
 	done := func(s *session, err error) {
 		c.release(s, pauseAuth)
@@ -42,6 +42,9 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 			return
 		}
 		c.arm(s)
+		if s.who != was {
+			renamed(c, s, was)
+		}
 		c.send(s, proto.AppendAuth(c.ok([]byte(command)), s.who, s.tokenEnd()))
 		c.expelLost(s)
 	}
@@ -60,6 +63,17 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 		done(s, err)
 	})
 	return nil
+}
+
+// renamed gives the lists of members the session's new name. The session joins under the new name
+// before it leaves under the old one, so no member receives a notice.
+func renamed(c *commands, s *session, was proto.Identity) {
+	for _, room := range c.hub.RoomsOf(s.id) {
+		if _, waits := c.joins[memberKey{s.id, room}]; !waits {
+			c.bridge.Joined(room, s.who)
+			c.bridge.Left(room, was, proto.LeftClient)
+		}
+	}
 }
 
 // authenticateFirst handles auth in a session that has no credential yet. If the credential is

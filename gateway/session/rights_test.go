@@ -457,3 +457,20 @@ func TestReasonTellsWhereATokenIsNeeded(t *testing.T) {
 	g.text("/room/lobby/").want("close 4107 *Authorization: Bearer*?ticket=")
 	g.bearer("/ws", "an-api-token").want("close 4103 *not an API token")
 }
+
+// After auth with a token that has another name, messages and the list of members have this name.
+func TestAuthWithAnotherNameRenamesTheMember(t *testing.T) {
+	g := start(t, withTokens(t))
+	c := g.bearer("/room/"+fmt.Sprintf("name_%d", time.Now().UnixNano())+"/", tokenOf("ann", "", time.Hour))
+	c.want(`{"hello":{*"name":"N ann"*`)
+	c.send(`{"id":1,"auth":{"token":"` + issuedToken("ann", time.Now()) + `"}}`) // this token has no name
+	c.want(`{"id":1,"ok":{"you":{"id":"ann"}*`)
+	eventually(t, "the list to have the new name", func() bool {
+		c.send(`{"id":2,"members":{}}`)
+		return matches(`{"id":2,"ok":{*"count":1,"members":[{"id":"ann","sessions":1}]}}`, c.next())
+	})
+	c.send(`{"id":3,"say":{"text":"hi"}}`)
+	if frames := c.next() + c.next(); !strings.Contains(frames, `"from":{"id":"ann"},`) {
+		t.Errorf("got %s, want a message without a name", frames)
+	}
+}

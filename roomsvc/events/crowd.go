@@ -117,6 +117,7 @@ func (c *crowd) replace(s *share, people []proto.Identity, now time.Time) (list 
 
 func (c *crowd) join(list []news, s *share, who proto.Identity, now time.Time) []news {
 	if _, known := s.people[who.ID]; known {
+		s.people[who.ID] = who // the name may be new
 		return list
 	}
 	s.people[who.ID] = who
