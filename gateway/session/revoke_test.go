@@ -25,6 +25,10 @@ func issuedToken(sub string, issued time.Time) string {
 
 func (g *gateway) revoke(e proto.Revocation) {
 	g.t.Helper()
+	// Times of credentials and revocations have whole milliseconds. A credential of the same
+	// millisecond is not revoked.
+	before := time.Now().UnixMilli()
+	eventually(g.t, "the next millisecond", func() bool { return time.Now().UnixMilli() > before })
 	if _, err := g.bridge.Revoke(g.t.Context(), e); err != nil {
 		g.t.Fatal(err)
 	}
