@@ -80,9 +80,18 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		}
 	}
 	if w.before != nil && w.before.Stream > 0 && q.differs(*w.before) {
-		p.Gap = q.reset(head)
-		w = q.want(head)
-		w.limits = p.Head.Limits.In(p.Head.Epoch)
+		// The log has lost its end and grown again. Or the replica alone has another record.
+		same, err := leaderAgrees(ctx, l, q)
+		switch {
+		case err != nil:
+			return Page{}, fmt.Errorf("read log: %w", err)
+		case same:
+			w.leader = true
+		default:
+			p.Gap = q.reset(head)
+			w = q.want(head)
+			w.limits = p.Head.Limits.In(p.Head.Epoch)
+		}
 		if err := l.fill(ctx, &p, &w, head); err != nil {
 			return Page{}, err
 		}
@@ -135,6 +144,25 @@ func Reset(room proto.Room, since uint64, head Head) *proto.Gap {
 	return gap
 }
 
+// leaderAgrees reports whether the stream's leader has the record after which q continues.
+func leaderAgrees(ctx context.Context, l *Log, q Query) (bool, error) {
+	head, found, err := l.Last(ctx, q.Room)
+	if err != nil {
+		return false, err
+	}
+	if found && head.Seq >= q.Since {
+		var p Page
+		w := want{room: q.Room, from: q.Since, to: q.Since, limit: 1, bytes: MaxPageBytes, leader: true}
+		if err := l.fill(ctx, &p, &w, head); err != nil {
+			return false, err
+		}
+		if len(p.Records) > 0 && p.Records[0].Seq == q.Since && !q.differs(p.Records[0]) {
+			return true, nil
+		}
+	}
+	return false, l.confirmLeader(ctx)
+}
+
 // fill reads the records that w describes into p. It asks any replica first, and then the
 // leader.
 func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (err error) {
@@ -142,7 +170,7 @@ func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (er
 		return nil
 	}
 	for try := 0; ; try++ {
-		p.Records, err = l.read(ctx, w, head, try == staleRetries)
+		p.Records, err = l.read(ctx, w, head, w.leader || try == staleRetries)
 		if w.beforeStream > 0 && (len(p.Records) == 0 || p.Records[0].Seq != w.from) {
 			w.beforeStream = 0 // the log has changed, so search for the position
 			continue
@@ -174,6 +202,7 @@ type want struct {
 	before       *proto.Record       // the record before the first, if it was read
 	after        time.Time           // only records that are later than this time
 	limit        int
+	leader       bool // ask only the leader
 	bytes        int  // the most payload bytes
 	backward     bool // if the limits do not allow all records, keep the newest ones instead of the oldest
 }

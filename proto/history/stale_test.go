@@ -80,6 +80,39 @@ func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	}
 }
 
+// A follower has other records than the leader, with the same seqs. A reader that has received the
+// records of the leader gets no reset.
+func TestForkedFollowerCausesNoReset(t *testing.T) {
+	leader, follower := historytest.Start(t, 1000), historytest.Start(t, 1000)
+	room, fork := leader.Room("lobby", "e1"), follower.Room("lobby", "e1")
+	fork.Begin = fork.Begin.Add(time.Minute)
+	room.Append(150)
+	fork.Append(150)
+	front := bare(t)
+	forward(t, front, leader.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
+	forward(t, front, leader.Conn(), "$JS.API.STREAM.INFO."+proto.StreamName)
+	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
+	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StateStream)
+	log := history.New(front, nil)
+	for _, since := range []uint64{1, 64, 120, 149} {
+		q := history.Query{Room: room.Name, Since: since, HasSince: true, Limit: 256, Epoch: "e1", At: room.Begin.Add(time.Duration(since) * time.Millisecond)}
+		p, err := log.Read(t.Context(), q)
+		check(t, fmt.Sprintf("since %d", since), p, err, since+1, 150)
+		if p.Gap != nil {
+			t.Errorf("since %d: got the gap %+v", since, p.Gap)
+		}
+		for _, r := range p.Records {
+			if want := room.Begin.Add(time.Duration(r.Seq) * time.Millisecond); !r.State.At.Equal(want) {
+				t.Fatalf("since %d: record %d has the time %v, want that of the leader, %v", since, r.Seq, r.State.At, want)
+			}
+		}
+		q.At = q.At.Add(time.Hour) // the leader has another record too
+		if p, err := log.Read(t.Context(), q); err != nil || p.Gap == nil || p.Gap.Reason != proto.GapReset {
+			t.Errorf("since %d at another time: got %+v, %v, want a reset", since, p.Gap, err)
+		}
+	}
+}
+
 // A leader that is cut off from the other replicas may lack the newest records. If a reader has
 // received these records, its read must wait until a majority of the replicas follows the leader
 // again.
