@@ -61,6 +61,7 @@ func TestOwnerIsAskedAboutAnEmptyRoom(t *testing.T) {
 	full.Append(3)
 	front := bare(t)
 	forward(t, front, leader.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
+	forward(t, front, leader.Conn(), "$JS.API.STREAM.INFO."+proto.StreamName)
 	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
 	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StateStream)
 	limits := &proto.Restrictions{Bans: map[string]int64{"ann": 0}}
@@ -98,6 +99,10 @@ func TestOwnerIsAskedAboutAnEmptyRoom(t *testing.T) {
 		}
 		if want := int(p.Head.Seq); len(p.Records) != want {
 			t.Errorf("page of %s: %d records, want %d", room, len(p.Records), want)
+		}
+		p, err = log.Read(t.Context(), history.Query{Room: room, HasSince: true, Since: 2381, Epoch: "e0"})
+		if err != nil || p.Gap == nil || p.Gap.Reason != proto.GapReset || p.Gap.From != 2382 {
+			t.Errorf("page of %s for a reader of another epoch: got the gap %+v, %v, want a reset", room, p.Gap, err)
 		}
 	}
 }

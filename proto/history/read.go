@@ -40,15 +40,20 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		return Page{}, err
 	}
 	var p Page
+	if !found {
+		if p.Head, err = emptyHead(ctx, l, q.Room); err != nil {
+			return Page{}, err
+		}
+		if p.Head.Seq > q.Reach { // the replica was behind the owner
+			q.Reach = p.Head.Seq
+			return l.Read(ctx, q)
+		}
+	}
 	if q.contradicts(head) {
 		p.Gap = q.reset(head)
 	}
 	if !found {
-		if p.Head, err = emptyHead(ctx, l, q.Room); p.Head.Seq > q.Reach { // the replica was behind the owner
-			q.Reach = p.Head.Seq
-			return l.Read(ctx, q)
-		}
-		return p, err
+		return p, nil
 	}
 	p.Head = HeadOf(head)
 	if !q.own {

@@ -22,6 +22,9 @@ const (
 	// shownSlack is how long after a fault a gateway may still send members records that the fault
 	// destroyed. The reason is that the gateway may have been paused.
 	shownSlack = int64(45 * time.Second)
+	// readSlack is how long after a fault an application may still receive records that the fault
+	// destroyed. It reads them from a stream of its own, which keeps them, and it may be behind.
+	readSlack = int64(5 * time.Minute)
 )
 
 // losses are the faults of a run that may destroy records.
@@ -103,7 +106,11 @@ func (list losses) mayLack(l *log, from, to uint64, t int64) bool {
 // destroyed is about an event that a client has received. It reports whether a fault may have
 // destroyed the event afterwards, so that the system must announce the loss.
 func (list losses) destroyed(l *log, e history.Entry) bool {
-	e.T -= shownSlack
+	slack := shownSlack
+	if e.Op == history.App {
+		slack = readSlack
+	}
+	e.T -= slack
 	truth, ok := l.at(e.Seq)
 	switch {
 	case !ok && e.Seq <= l.head():
