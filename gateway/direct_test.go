@@ -72,18 +72,9 @@ func TestStandaloneGatewayHasOneSubscriptionForAPartition(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	subscriptions := func() (n int) {
+	subscriptions := func() int {
 		t.Helper()
-		all, err := ns.Subsz(&natsserver.SubszOptions{Subscriptions: true, Limit: 10_000})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, sub := range all.Subs {
-			if strings.HasPrefix(sub.Subject, "room.out.") || strings.HasPrefix(sub.Subject, "room.eph.") {
-				n++
-			}
-		}
-		return n
+		return ns.Subscriptions(t, "room.out.", "room.eph.")
 	}
 	var list []proto.Room
 	for i := 0; len(list) < 3; i++ {

@@ -15,9 +15,13 @@ type AskStates struct {
 	Rooms []string `json:"rooms"`
 }
 
-// Parse returns the rooms of the request. It returns an error if one of them does not belong to the
-// partition.
-func (a *AskStates) Parse(partition int) ([]Room, error) {
+// ParseAskStates returns the rooms of a request. It returns an error if one of them does not belong
+// to the partition.
+func ParseAskStates(b []byte, partition int) ([]Room, error) {
+	var a AskStates
+	if err := json.Unmarshal(b, &a); err != nil {
+		return nil, fmt.Errorf("parse request for states: %w", err)
+	}
 	if n := len(a.Rooms); n == 0 || n > MaxStates {
 		return nil, fmt.Errorf("parse request for states: it names %d rooms, not 1 to %d", n, MaxStates)
 	}

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -273,18 +272,9 @@ func TestNATSAway(t *testing.T) {
 }
 
 // roomSubscriptions returns the number of subscriptions to messages about rooms.
-func roomSubscriptions(t *testing.T, s *historytest.Server) (n int) {
+func roomSubscriptions(t *testing.T, s *historytest.Server) int {
 	t.Helper()
-	all, err := s.Subsz(&server.SubszOptions{Subscriptions: true, Limit: 10_000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, sub := range all.Subs {
-		if strings.HasPrefix(sub.Subject, "room.out.") || strings.HasPrefix(sub.Subject, "room.eph.") {
-			n++
-		}
-	}
-	return n
+	return s.Subscriptions(t, "room.out.", "room.eph.")
 }
 
 func TestEmptyRoomsLingerAndLargePartitionsShareASubscription(t *testing.T) {

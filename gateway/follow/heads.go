@@ -33,7 +33,7 @@ type heads struct {
 // If there are few rooms, read asks the stream's leader for each head. If there are many, for
 // example after the death of another gateway, it asks any replica for all heads at once. Because
 // a replica may be behind, the checker compares these rooms with the log soon afterwards. In both
-// cases the owner of an empty room says whether the room is closed, and who is banned.
+// cases, read asks the owner of an empty room for the close and the bans.
 func (h *heads) read() {
 	if len(h.rooms.opening) == 0 {
 		return

@@ -25,7 +25,7 @@ func owner(t *testing.T, nc *nats.Conn, tell func(proto.AskStates) any) {
 		if err := json.Unmarshal(m.Data, &ask); err != nil {
 			t.Error(err)
 		}
-		if _, err := ask.Parse(partition); err != nil {
+		if _, err := proto.ParseAskStates(m.Data, partition); err != nil {
 			t.Error(err)
 		}
 		answer, err := json.Marshal(tell(ask))
@@ -53,17 +53,13 @@ func stateOf(t *testing.T, seq uint64, s proto.Snapshot) proto.OwnerState {
 	return proto.OwnerState{Seq: seq, Snapshot: b}
 }
 
-// A room has no records on the replica that answers. Only its owner knows whether the room is
-// closed, who is banned, and whether there are records.
+// A room has no records on the replica that answers. Only its owner knows its
+// state: the close, the bans, and whether there are records.
 func TestOwnerIsAskedAboutAnEmptyRoom(t *testing.T) {
 	leader, follower := historytest.Start(t, 1000), historytest.Start(t, 1000)
 	full := leader.Room("full", "e1")
 	full.Append(3)
-	front := bare(t)
-	forward(t, front, leader.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
-	forward(t, front, leader.Conn(), "$JS.API.STREAM.INFO."+proto.StreamName)
-	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
-	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StateStream)
+	front := inFrontOf(t, leader, follower)
 	limits := &proto.Restrictions{Bans: map[string]int64{"ann": 0}}
 	known := proto.States{
 		"new":     stateOf(t, 0, proto.Snapshot{}),

@@ -47,19 +47,25 @@ func bare(t *testing.T) *nats.Conn {
 	return natstest.Start(t, func(o *server.Options) { o.JetStream = false }).Connect(t)
 }
 
-// Two streams with the same records play the leader and an outdated follower. A server without a
-// stream passes each request to one of them.
+// inFrontOf starts a server that has no stream, and returns a connection to it. The server passes
+// requests for the stream's leader to one server, and requests that any replica answers to another.
+func inFrontOf(t *testing.T, leader, follower *historytest.Server) *nats.Conn {
+	t.Helper()
+	front := bare(t)
+	forward(t, front, leader.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
+	forward(t, front, leader.Conn(), "$JS.API.STREAM.INFO."+proto.StreamName)
+	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
+	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StateStream)
+	return front
+}
+
+// Two streams with the same records play the leader and an outdated follower.
 func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	leader, follower := historytest.Start(t, 1000), historytest.Start(t, 1000)
 	room, behind := leader.Room("lobby", "e1"), follower.Room("lobby", "e1")
 	room.Append(150)
 	behind.Append(140)
-
-	front := bare(t)
-	forward(t, front, leader.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
-	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
-	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StateStream)
-	log := history.New(front, nil)
+	log := history.New(inFrontOf(t, leader, follower), nil)
 
 	p, err := log.Read(t.Context(), history.Query{Room: room.Name, Since: 120, HasSince: true, Limit: 256})
 	check(t, "nobody knows of more", p, err, 121, 140)
@@ -88,12 +94,7 @@ func TestForkedFollowerCausesNoReset(t *testing.T) {
 	fork.Begin = fork.Begin.Add(time.Minute)
 	room.Append(150)
 	fork.Append(150)
-	front := bare(t)
-	forward(t, front, leader.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
-	forward(t, front, leader.Conn(), "$JS.API.STREAM.INFO."+proto.StreamName)
-	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
-	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StateStream)
-	log := history.New(front, nil)
+	log := history.New(inFrontOf(t, leader, follower), nil)
 	for _, since := range []uint64{1, 64, 120, 149} {
 		q := history.Query{Room: room.Name, Since: since, HasSince: true, Limit: 256, Epoch: "e1", At: room.Begin.Add(time.Duration(since) * time.Millisecond)}
 		p, err := log.Read(t.Context(), q)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -104,6 +106,21 @@ func (s *Server) Restart(tb testing.TB) {
 	if err := s.ready(); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// Subscriptions returns the number of subscriptions to subjects with one of the prefixes.
+func (s *Server) Subscriptions(tb testing.TB, prefixes ...string) (n int) {
+	tb.Helper()
+	all, err := s.Subsz(&server.SubszOptions{Subscriptions: true, Limit: 10_000})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, sub := range all.Subs {
+		if slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(sub.Subject, prefix) }) {
+			n++
+		}
+	}
+	return n
 }
 
 // Dir returns the directory in which the server stores its data.

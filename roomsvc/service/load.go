@@ -213,8 +213,7 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 			p.apply(ctx, a, c)
 		}
 		if p.term == r.term && a.room.Seq() == 0 && !a.room.Renewing() { // gateways have only asked for its state, or its commands were refused
-			delete(p.term.rooms, r.to)
-			p.active.Store(int64(len(p.term.rooms)))
+			p.drop(r.to)
 		}
 		return
 	}
@@ -227,8 +226,7 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 	if ctx.Err() == nil {
 		p.s.cfg.Log.Error("read room from log", "room", r.to.String(), "error", r.err)
 	}
-	delete(p.term.rooms, r.to)
-	p.active.Store(int64(len(p.term.rooms)))
+	p.drop(r.to)
 	refusal := p.unavailable(r.err).Refusal
 	if why, _ := history.Unreadable(r.err); why != nil {
 		refusal = why
@@ -236,4 +234,10 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 	for _, c := range waiting {
 		p.s.refuse(c.reply, refusal)
 	}
+}
+
+// drop removes a room from memory.
+func (p *partition) drop(room proto.Room) {
+	delete(p.term.rooms, room)
+	p.active.Store(int64(len(p.term.rooms)))
 }

@@ -298,7 +298,7 @@ func (p *partition) apply(ctx context.Context, a *active, c command) {
 		return
 	}
 	if c.reply.state != nil {
-		p.tell(a, c)
+		tell(p, a, c)
 		return
 	}
 	cmd, refusal := p.s.read(&c)

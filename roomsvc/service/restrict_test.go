@@ -25,13 +25,19 @@ func restrict(t *testing.T, nc *nats.Conn, act proto.Act, member string) {
 // dropSnapshot removes the snapshot of the lobby, as if the owner had died before writing it.
 func dropSnapshot(t *testing.T, nc *nats.Conn) {
 	t.Helper()
+	purge(t, nc, proto.StateStream, proto.MustRoom("lobby").StateSubject())
+}
+
+// purge removes the messages of a subject from a stream.
+func purge(t *testing.T, nc *nats.Conn, name, subject string) {
+	t.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	states, err := js.Stream(t.Context(), proto.StateStream)
+	stream, err := js.Stream(t.Context(), name)
 	if err == nil {
-		err = states.Purge(t.Context(), jetstream.WithPurgeSubject(proto.MustRoom("lobby").StateSubject()))
+		err = stream.Purge(t.Context(), jetstream.WithPurgeSubject(subject))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -101,17 +107,7 @@ func TestOwnerTellsTheStateOfAnEmptyRoom(t *testing.T) {
 	nc := srv.Connect(t)
 	_, stop := startService(t, srv)
 	restrict(t, nc, proto.ActBan, "ann")
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	records, err := js.Stream(t.Context(), proto.StreamName)
-	if err == nil {
-		err = records.Purge(t.Context(), jetstream.WithPurgeSubject(proto.MustRoom("lobby").LogSubject()))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	purge(t, nc, proto.StreamName, proto.MustRoom("lobby").LogSubject())
 	log := history.New(nc, nil)
 	log.Owners = true
 	lobby, fresh := proto.MustRoom("lobby"), proto.MustRoom("fresh")
@@ -158,17 +154,7 @@ func TestRestrictionsSurviveTheLog(t *testing.T) {
 	nc := srv.Connect(t)
 	_, stop := startService(t, srv)
 	restrict(t, nc, proto.ActBan, "ann")
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := js.Stream(t.Context(), proto.StreamName)
-	if err == nil {
-		err = log.Purge(t.Context(), jetstream.WithPurgeSubject(proto.MustRoom("lobby").LogSubject()))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	purge(t, nc, proto.StreamName, proto.MustRoom("lobby").LogSubject())
 	stop()
 	natstest.Eventually(t, "the log of the room to be empty", func() bool { return logOf(t, nc, "lobby") == 0 })
 	if l := limitsOf(t, nc); !l.Banned("ann", time.Now()) {

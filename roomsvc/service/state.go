@@ -1,7 +1,6 @@
 package service
 
 import (
-	"encoding/json"
 	"sync"
 	"time"
 
@@ -49,14 +48,9 @@ func (a api) answerStates(r micro.Request) {
 	if intake(p.intake.Load()) != serving {
 		return
 	}
-	var ask proto.AskStates
-	err := json.Unmarshal(r.Data(), &ask)
-	var rooms []proto.Room
-	if err == nil {
-		rooms, err = ask.Parse(number)
-	}
+	rooms, err := proto.ParseAskStates(r.Data(), number)
 	if err != nil {
-		a.s.cfg.Log.Debug("parse request for states", "error", err)
+		a.s.cfg.Log.Debug("parse request of a gateway", "error", err)
 		return
 	}
 	q := &question{s: a.s, from: r, open: len(rooms), states: make(proto.States, len(rooms))}
@@ -68,7 +62,7 @@ func (a api) answerStates(r micro.Request) {
 // tell answers a question for the state of a room in memory. Like every answer, this one waits
 // until the records applied before it are committed. If another instance may have replaced this
 // owner, the answer is a refusal.
-func (p *partition) tell(a *active, c command) {
+func tell(p *partition, a *active, c command) {
 	var reply proto.Reply
 	if !p.s.owner.Trusted() {
 		reply = p.unavailable(stream.ErrLost)
