@@ -119,9 +119,7 @@ func (r *recorder) received(link int, p []byte) {
 			e.Why = err.Error()
 		}
 		record(&e, history.Recv, &event)
-		// The first event of an epoch names the epoch. If the member already knows an epoch, ignore
-		// the name here: in a replay, the event may belong to an epoch that has ended.
-		if r.epochs[f.Room] == "" {
+		if f.Epoch != "" { // the first event of an epoch names the epoch
 			r.epochs[f.Room] = f.Epoch
 		}
 		e.Epoch = r.epochs[f.Room]

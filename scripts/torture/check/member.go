@@ -131,8 +131,8 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 		r.add(BadResume, "%s receives event %d of %s although it has not joined", e.Client, e.Seq, e.Room)
 		return
 	}
-	if m.epoch == "" {
-		m.epoch = e.Epoch // the room was empty when the client joined, and its first event names the epoch
+	if m.epoch == "" || m.have == 0 && e.Epoch != "" {
+		m.epoch = e.Epoch // the client has no event of another epoch, and the first event names its epoch
 	}
 	misplaced, repeated, missing := Reorder, Duplicate, Skip
 	if m.fresh {
@@ -142,9 +142,9 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 	c.shown(e, misplaced)
 	truth, ok := l.at(e.Seq)
 	switch {
-	case m.due:
+	case m.due || differ(e.Epoch, m.epoch):
 		r.add(Epoch, "%s receives event %d of %s in epoch %s without a reset", e.Client, e.Seq, e.Room, e.Epoch)
-		m.due = false
+		m.epoch, m.due = e.Epoch, false
 	case ok && truth.key == e.Key && truth.at == e.At && l.later(truth.epoch, m.epoch):
 		r.add(Epoch, "%s receives event %d of %s, which belongs to epoch %s, and knows only %s", e.Client, e.Seq, e.Room, truth.epoch, m.epoch)
 		m.epoch = truth.epoch
