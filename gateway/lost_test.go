@@ -55,16 +55,19 @@ func (s *shown) newest() (follow.Delivery, []proto.Gap) {
 func lazily(cfg *service.Config) { cfg.Sync = service.DefaultConfig().Sync }
 
 // runBridge runs the bridge of a gateway to NATS until the test ends.
-func runBridge(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error)) *bridge.Bridge {
+func runBridge(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error), change ...func(*bridge.Config)) *bridge.Bridge {
 	t.Helper()
 	cfg := bridge.DefaultConfig()
 	cfg.ID, cfg.Dial, cfg.Log, cfg.Signing = "a", dial, quiet(), new(auth.SigningKeys)
+	for _, f := range change {
+		f(&cfg)
+	}
 	b, err := bridge.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	natstest.Run(t, "the bridge", b.Run)
-	natstest.Eventually(t, "the bridge", func() bool { return b.Ready() == nil })
+	natstest.Within(t, 5*time.Minute, "the bridge", func() bool { return b.Ready() == nil }) // it may have to read a long list of revocations
 	return b
 }
 

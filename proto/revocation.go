@@ -75,7 +75,7 @@ type Revocations struct {
 // concerns.
 const (
 	MaxRevocations  = 100000
-	RevocationsPage = 2000
+	RevocationsPage = 64 << 10 // bytes of the revocations in one answer; NATS carries 1 MB by default
 	MaxCredential   = 30 * 24 * time.Hour
 	RevocationAge   = MaxCredential + 24*time.Hour
 )

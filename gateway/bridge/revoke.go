@@ -18,8 +18,10 @@ type Revocations interface {
 	Add([]proto.Revocation)
 }
 
-// revokedWait is the wait between two attempts to read the revocations.
-const revokedWait = 250 * time.Millisecond
+const (
+	revokedWait  = 250 * time.Millisecond // between two attempts to read the revocations
+	revokedEvery = 10 * time.Second       // between two questions for new revocations
+)
 
 // Revoke asks the room service to store a revocation, and returns its time. The room service
 // sends the revocation to every gateway. The revocation of a session revokes its whole family,
@@ -40,7 +42,9 @@ func (b *Bridge) Revoke(ctx context.Context, e proto.Revocation) (time.Time, err
 }
 
 // followRevocations passes revocations to cfg.Revoked until ctx ends. It reads the whole list at
-// the beginning and after each interruption.
+// the beginning and after each interruption of the connection. If NATS servers cannot reach each
+// other, the connection is not interrupted, but messages are lost. So followRevocations also asks
+// for new revocations at intervals.
 func (b *Bridge) followRevocations(ctx context.Context) error {
 	if b.cfg.Revoked == nil {
 		b.revocations.Store(true)
@@ -54,21 +58,28 @@ func (b *Bridge) followRevocations(ctx context.Context) error {
 	defer sub.Unsubscribe()
 	status := b.feedConn.StatusChanged(nats.CONNECTED)
 	defer b.feedConn.RemoveStatusListener(status)
-	for due := true; ; {
+	every := time.NewTicker(revokedEvery)
+	defer every.Stop()
+	var known uint64 // revision of the newest revocation that was read
+	for due, failed := true, false; ; {
 		var again <-chan time.Time
 		if due {
-			if err := b.readRevocations(ctx); err != nil {
-				b.cfg.Log.Info("waiting for roomsvc to send the list of revocations", "error", err)
-				again = time.After(revokedWait)
-			} else {
+			if known, err = b.readRevocations(ctx, known); err == nil {
 				b.revocations.Store(true)
-				due = false
+			} else {
+				again = time.After(revokedWait)
+				if !failed && ctx.Err() == nil {
+					b.cfg.Log.Info("waiting for roomsvc to send the list of revocations", "error", err)
+				}
 			}
+			due, failed = err != nil, err != nil
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-status:
+			due, known = true, 0
+		case <-every.C:
 			due = true
 		case <-again:
 		case m := <-added:
@@ -80,18 +91,19 @@ func (b *Bridge) followRevocations(ctx context.Context) error {
 	}
 }
 
-func (b *Bridge) readRevocations(ctx context.Context) error {
-	for after := uint64(0); ; {
+// readRevocations reads the revocations after a revision, and returns the newest revision.
+func (b *Bridge) readRevocations(ctx context.Context, after uint64) (uint64, error) {
+	for {
 		var page proto.Revocations
 		if err := b.askService(ctx, proto.SubjectRevocations, proto.ListRevocations{After: after}, &page); err != nil {
-			return err
+			return after, err
 		}
 		if page.Error != "" {
-			return errors.New(page.Error)
+			return after, errors.New(page.Error)
 		}
 		b.cfg.Revoked.Add(page.List)
 		if after = page.Last; !page.More {
-			return nil
+			return after, nil
 		}
 	}
 }

@@ -207,8 +207,14 @@ func Run(tb testing.TB, part string, run func(context.Context) error) (stop func
 // Eventually waits until cond returns true. The test fails if this takes longer than a minute.
 func Eventually(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
+	Within(tb, waitLimit, what, cond)
+}
+
+// Within waits until cond returns true. The test fails if this takes longer than the limit.
+func Within(tb testing.TB, limit time.Duration, what string, cond func() bool) {
+	tb.Helper()
 	pause := time.Millisecond
-	for deadline := time.Now().Add(waitLimit); !cond(); pause = min(2*pause, 20*time.Millisecond) {
+	for deadline := time.Now().Add(limit); !cond(); pause = min(2*pause, 20*time.Millisecond) {
 		if time.Now().After(deadline) {
 			tb.Fatalf("waited in vain for %s", what)
 		}

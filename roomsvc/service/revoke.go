@@ -5,13 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"roomcast/proto"
+	"roomcast/roomsvc/stream"
 )
 
 // answerRevoke stores a revocation, sends it to the gateways and answers.
@@ -74,31 +76,42 @@ func (a api) answerRevocations(r micro.Request) {
 }
 
 // revocations returns one page of the stored revocations, oldest first. The page begins behind the
-// revision after.
+// revision after. Any replica may read the page, but the stream's leader confirms that the last page
+// is the last one, because a replica may be behind.
 func (c *credentials) revocations(ctx context.Context, after uint64) (page proto.Revocations, err error) {
-	page.Last = after
-	watcher, err := c.revoked.WatchAll(ctx, jetstream.ResumeFromRevision(after+1))
+	const (
+		bucket = "KV_" + proto.RevokedBucket
+		all    = "$KV." + proto.RevokedBucket + ".>"
+	)
+	// The server counts the messages behind the page. With another subject than ">", it would look
+	// at each message.
+	found, err := jetstreamext.GetBatch(ctx, c.js, bucket, proto.MaxRevocations, jetstreamext.GetBatchSubject(">"),
+		jetstreamext.GetBatchSeq(after+1), jetstreamext.GetBatchMaxBytes(proto.RevocationsPage))
 	if err != nil {
 		return page, err
 	}
-	defer watcher.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return page, ctx.Err()
-		case entry := <-watcher.Updates():
-			if entry == nil { // the watcher has sent all stored entries
-				return page, nil
-			}
-			var e proto.Revocation
-			page.Last = entry.Revision()
-			if entry.Operation() == jetstream.KeyValuePut && json.Unmarshal(entry.Value(), &e) == nil {
-				page.List = append(page.List, e)
-			}
-			if len(page.List) == proto.RevocationsPage {
-				page.More = true
-				return page, nil
-			}
+	for m, err := range found {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
+		} else if err != nil {
+			return page, err
+		}
+		var e proto.Revocation
+		if page.Last, page.More = m.Sequence, true; json.Unmarshal(m.Data, &e) == nil {
+			page.List = append(page.List, e)
 		}
 	}
+	if page.More {
+		return page, nil
+	}
+	newest, err := stream.Newest(ctx, c.nc, bucket, all)
+	switch {
+	case err != nil:
+		return page, err
+	case newest > after:
+		return page, fmt.Errorf("a replica of %s is behind its leader", bucket)
+	case newest < after: // all have expired, or a backup was restored; let the gateway read the list from its beginning
+		return proto.Revocations{More: true}, nil
+	}
+	return proto.Revocations{Last: after}, nil
 }

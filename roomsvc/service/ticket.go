@@ -20,6 +20,7 @@ import (
 // concurrent use after open.
 type credentials struct {
 	nc      *nats.Conn
+	js      jetstream.JetStream
 	tickets jetstream.KeyValue // the used tickets
 	revoked jetstream.KeyValue // revocations of ids and sessions
 }
@@ -37,7 +38,7 @@ func (c *credentials) open(ctx context.Context, nc *nats.Conn, replicas int, log
 			Storage: jetstream.FileStorage, History: 1, Replicas: replicas,
 		}, log)
 	}
-	c.nc = nc
+	c.nc, c.js = nc, js
 	if c.tickets, err = bucket(proto.TicketBucket, "the tickets of roomcast that were used in the last minutes", proto.TicketMark); err == nil {
 		c.revoked, err = bucket(proto.RevokedBucket, "the credentials that roomcast refuses", proto.RevocationAge)
 	}

@@ -129,6 +129,13 @@ func api(ctx context.Context, nc *nats.Conn, subject string, ask, out any) error
 	return json.Unmarshal(reply.Data, out)
 }
 
+// Newest asks the leader of any stream for the sequence of the newest message of a subject, which
+// may contain wildcards. 0 = there is no message.
+func Newest(ctx context.Context, nc *nats.Conn, stream, subject string) (uint64, error) {
+	_, seq, err := lastMessage(ctx, nc, stream, subject)
+	return seq, err
+}
+
 // lastMessage asks the stream's leader for the newest message of a subject. It also returns the
 // sequence of the message; 0 = there is no message.
 func lastMessage(ctx context.Context, nc *nats.Conn, stream, subject string) (data []byte, seq uint64, err error) {
