@@ -54,8 +54,9 @@ var ErrClosed = errors.New("the client has been closed")
 var ErrLost = errors.New("the connection was lost")
 
 // ErrUncertain is returned by [Client.Say] if the client cannot find out whether the message is
-// stored. This happens if the connection was lost for a long time. The server may have forgotten
-// the message's key, and the replay has a gap that may hide the message.
+// stored. This happens if the connection was lost for a long time: the server may have forgotten
+// the message's key, and the replay has a gap that may hide the message. It also happens if the
+// server ends the membership, or refuses the next join, before it has answered the message.
 var ErrUncertain = errors.New("the message may be stored")
 
 // Config says where and how to connect. Every field but URLs may be zero.

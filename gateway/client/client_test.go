@@ -185,9 +185,36 @@ func TestClientLeavesAClosedRoom(t *testing.T) {
 	p.say(closed, 4)
 	wantEvents(t, c, 4)
 	refused := await(t, c, func(n client.Notice) bool { return n.Refused != nil }).Refused
+	if got := <-done; !uncertain(got.err) || refused.Code != proto.RoomClosed {
+		t.Errorf("got %v and %v, want ErrUncertain and room_closed", got.err, refused)
+	}
+}
+
+// uncertain reports whether err says that a message may be stored, and is no refusal.
+func uncertain(err error) bool {
 	var refusal *proto.Refusal
-	if got := <-done; !errors.As(got.err, &refusal) || refusal.Code != proto.RoomClosed || refused.Code != proto.RoomClosed {
-		t.Errorf("got %v and %v, want room_closed", got.err, refused)
+	return errors.Is(err, client.ErrUncertain) && !errors.As(err, &refusal)
+}
+
+// The server refuses the join of a new connection. Then a message that an earlier connection has
+// sent may be stored. A message that was never sent is not stored.
+func TestARefusedJoinLeavesOnlySentMessagesUncertain(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(s.config())
+	join(t, c, p, proto.From{}, 3)
+	sent := say(t, c, "x", "k1")
+	p.hear("say")
+	p.conn.Close()
+	p = s.again()
+	a := p.hear("join")
+	waiting := say(t, c, "y", "k2") // it is refused before or after the refusal of the join arrives
+	p.say(`{"id":%d,"error":{"code":"banned","message":"no"}}`, a.ID)
+	if got := <-sent; !uncertain(got.err) {
+		t.Errorf("got %v, want ErrUncertain", got.err)
+	}
+	var refusal *proto.Refusal
+	if got := <-waiting; !errors.As(got.err, &refusal) {
+		t.Errorf("got %v, want a refusal", got.err)
 	}
 }
 

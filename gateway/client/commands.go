@@ -27,7 +27,8 @@ func (c *Client) Join(ctx context.Context, room proto.Room, from proto.From) (he
 	return joined.Seq, nil
 }
 
-// Leave stops following a room. Calls of Say in this room that have no ack fail with [ErrClosed].
+// Leave stops following a room. Calls of Say in this room that have no ack fail with [ErrClosed];
+// their messages may have been stored.
 func (c *Client) Leave(ctx context.Context, room proto.Room) error {
 	if !c.state.removeRoom(room) {
 		return fmt.Errorf("leave: %w", proto.Refuse(proto.NotJoined, "the room has not been joined"))

@@ -2,6 +2,7 @@ package client
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -136,14 +137,23 @@ func (r *room) later(refusal *proto.Refusal, now time.Time) {
 	r.refusals++
 }
 
-// fail answers all callers that wait for the room with err.
+// fail answers all callers that wait for the room with err. If err is a refusal, it does not say
+// whether a message that was sent before is stored.
 func (r *room) fail(err error) {
 	if r.asked != nil {
 		r.asked.finish(answer{err: err})
 		r.asked = nil
 	}
+	unanswered := err
+	if _, refused := err.(*proto.Refusal); refused {
+		unanswered = fmt.Errorf("%w: %v", ErrUncertain, err)
+	}
 	for _, say := range r.says {
-		say.finish(answer{err: err})
+		if say.began.IsZero() {
+			say.finish(answer{err: err})
+		} else {
+			say.finish(answer{err: unanswered})
+		}
 	}
 	r.says = nil
 }

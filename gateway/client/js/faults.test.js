@@ -169,6 +169,52 @@ test("the client reads page after page while it looks for a message", async () =
   assert.deepEqual([m.state, m.seq], ["sent", 21]);
 });
 
+test("close with discard: a message that was sent and not answered fails as uncertain, the others as closed", async () => {
+  const s = await inLobby();
+  const [sent, waiting] = [s.room.send("a"), s.room.send("b")];
+  const { key } = s.take("say").say;
+  s.c.close({ discard: true });
+  await assert.rejects(sent.done, { code: "uncertain", message: "it is unknown whether the message was stored" });
+  await assert.rejects(waiting.done, { code: "closed" });
+  assert.deepEqual(s.c.pending, []);
+
+  // The app sends it again, after the server may have forgotten the key: the client looks in the log.
+  tick(3 * 60_000);
+  s.c.reconnect();
+  await soon();
+  s.hello();
+  s.answer("join", { room: "lobby", seq: 11, epoch: "e1" });
+  s.room.retry(sent);
+  s.event(11);
+  s.answer("history", { events: [{ seq: 11, at, from: { id: "me" }, key }], more: false });
+  await soon();
+  assert.deepEqual([sent.state, sent.seq, s.frames.some((f) => f.say)], ["sent", 11, false]);
+});
+
+test("close with discard: a message of an earlier page that was sent fails as uncertain", async () => {
+  const shelf = new Shelf();
+  const before = await inLobby({ storage: shelf });
+  before.room.send("a");
+  before.c.close();
+  const s = server({ room: "lobby", storage: shelf });
+  const [m] = s.c.pending;
+  s.c.close({ discard: true });
+  await assert.rejects(m.done, { code: "uncertain" });
+  assert.equal(shelf.items.size, 1, "the storage has only the resume string");
+});
+
+test("a message that may be stored fails as uncertain if the next join is refused, or if it cannot be sent again", async () => {
+  const s = await inLobby();
+  const m = s.room.send("a");
+  comeBack(s);
+  s.refuse("join", { code: "banned", message: "no" });
+  assert.deepEqual([m.state, m.error.code, s.room.error.code], ["failed", "uncertain", "banned"]);
+  s.room.retry(m);
+  assert.deepEqual([m.state, m.error.code], ["failed", "uncertain"]);
+  const refused = s.room.send("b");
+  assert.equal(refused.error.code, "banned");
+});
+
 test("another identity looks for the message of the earlier one, at any age", async () => {
   const s = await inLobby();
   const m = s.room.send("a"), { key } = s.take("say").say;

@@ -50,7 +50,6 @@ export class Room extends Emitter {
   /** Sends a failed message again, under its old key. */
   retry(message) {
     if (message.state !== "failed") return message;
-    if (message.error?.code === "uncertain") message._sent = undefined; // the app has decided to send it
     return this.#queue(message);
   }
 
@@ -101,7 +100,7 @@ export class Room extends Emitter {
     if (this.#connection.state === "open") this._enter();
   }
 
-  /** Leaves the room. Its waiting messages fail. */
+  /** Leaves the room. Its waiting messages fail: as "uncertain" if they were sent and not answered. */
   leave() {
     if (this.state === "left") return;
     const there = this.state !== "refused" && this.#connection.state === "open";
@@ -291,7 +290,7 @@ export class Room extends Emitter {
       return;
     }
     if (message.state === "pending") {
-      if (error && error.code !== "uncertain") message._sent = undefined; // refused, so not stored
+      if (error) message._sent = undefined; // refused, so not stored
       this.#connection._settle(message, error, ok);
     }
     this.#flush();
@@ -318,8 +317,8 @@ export class Room extends Emitter {
     } catch (err) { [error, whole] = [err, false]; }
     if (this.#busy !== message) return;
     if (found || error?.retry_ms || error?.code === "disconnected") return this.#answered(message, error, found);
-    if (!whole) return this.#answered(message, failure("uncertain", "it is unknown whether the message was stored"));
-    message._sent = undefined; // it was not stored
+    if (!whole) this.#connection._settle(message, { code: "uncertain" });
+    message._sent = undefined; // it was not stored, or the app decides whether to send it
     this.#busy = null;
     this.#flush();
   }

@@ -62,7 +62,7 @@ export interface Message {
   readonly at?: string;
   /** Milliseconds from the first send to the ack. */
   readonly took?: number;
-  /** Once failed. Code "uncertain": the client cannot know whether it was stored; retry() sends it again. */
+  /** Once failed. Code "uncertain": it was sent and not answered, so it may be stored; retry() sends it again. */
   readonly error?: RoomcastError;
   /** Whether the storage has the message; missing without a storage. */
   readonly stored?: boolean;
@@ -231,7 +231,7 @@ export class Connection {
   ask<T = unknown>(verb: string, body: object): Promise<T>;
   /** Connects now. Call it after close() or fatal, to end a wait, or to connect with another name. */
   reconnect(): Promise<void>;
-  /** Closes the connection. Waiting messages are sent after reconnect(); with discard they fail. */
+  /** Closes the connection. Waiting messages are sent after reconnect(); with discard they fail: as "uncertain" if they were sent and not answered, else as "closed". */
   close(options?: { discard?: boolean }): void;
 }
 
@@ -267,7 +267,7 @@ export class Room<D = unknown> implements AsyncIterable<Event<D>> {
   edit(seq: number, text: string): Promise<{ seq: number; at: string; duplicate?: boolean }>;
   /** Joins again after a refusal, and continues at the last event. */
   join(): void;
-  /** Leaves the room. Its waiting messages fail. */
+  /** Leaves the room. Its waiting messages fail: as "uncertain" if they were sent and not answered. */
   leave(): void;
   /** Resolves when we are in the room; rejects when the join is refused. */
   ready(): Promise<this>;

@@ -154,7 +154,7 @@ export class Connection extends Emitter {
     this.#expect();
   }
 
-  /** Closes the connection. Waiting messages are sent after reconnect(); with discard they fail. */
+  /** Closes the connection. Waiting messages are sent after reconnect(); with discard they fail: as "uncertain" if they were sent and not answered, else as "closed". */
   close({ discard = false } = {}) {
     this.#drop();
     this.#mute();
@@ -351,6 +351,7 @@ export class Connection extends Emitter {
       held.delete(message.key);
       this.#save(message.key);
     }
+    if (error && message._sent) error = { code: "uncertain", message: "it is unknown whether the message was stored" }; // it was sent, and not answered
     if (error && !(error instanceof Error)) error = new RoomcastError(error);
     Object.assign(message, error ? { state: "failed", error } : { state: "sent", seq: result.seq, at: result.at, took: now() - message._began });
     message._settle();

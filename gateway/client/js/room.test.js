@@ -364,11 +364,12 @@ test("several rooms on one connection resume independently", async () => {
   assert.deepEqual([s.take("join").join, s.take("join").join], [
     { room: "lobby", since: 11, epoch: "e1", at }, { room: "other", since: 2, epoch: "x", at },
   ]);
+  other.send("not sent yet");
   other.leave();
   assert.deepEqual(s.c.rooms, [s.room]);
   s.event(3, { room: "other" });
   assert.equal(s.all("event").length, 2);
-  assert.equal(s.all("message").at(-1).error.code, "not_joined");
+  assert.deepEqual(s.all("message").slice(-2).map((m) => [m.content.text, m.error.code]), [["to other", "uncertain"], ["not sent yet", "not_joined"]]);
   assert.equal(other.send("more").error.code, "not_joined");
 });
 
@@ -387,11 +388,12 @@ test("a refused join fails the waiting messages; with retry_ms it is repeated", 
 
 test("a close ends the membership; joining again continues at the last event", async () => {
   const s = await inLobby();
-  const m = s.room.send("too late");
+  const m = s.room.send("too late"), unsent = s.room.send("later still");
   s.take("say");
   s.event(11, { kind: "closed", text: undefined, why: "done" });
   assert.equal(s.all("refused")[0].message, "the room has been closed: done");
-  assert.deepEqual([m.state, m.error.code, s.room.state], ["failed", "room_closed", "refused"]);
+  assert.deepEqual([m.state, m.error.code, s.room.state], ["failed", "uncertain", "refused"]);
+  assert.deepEqual([unsent.state, unsent.error.code], ["failed", "room_closed"]);
   assert.equal(s.room.send("now?").error.code, "room_closed");
   s.room.join();
   assert.deepEqual(s.answer("join", { room: "lobby", seq: 13, epoch: "e1" }), { room: "lobby", since: 11, epoch: "e1", at });

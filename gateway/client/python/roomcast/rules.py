@@ -44,6 +44,7 @@ class Call:
         self.verb = verb
         self.frame = frame
         self.again = again  # the command may be sent again on the next connection
+        self.tried = False  # a connection has sent the command, so the server may have carried it out
         self.sent_at: float | None = None  # when the present connection sent the command; None = not yet
         self.first_sent: float | None = None  # when a connection first sent the command; None = never, so the server has not stored it
         self.answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
@@ -169,10 +170,11 @@ class Membership:
         self.refusals += 1
 
     def end(self, error: Exception) -> None:
-        """Raise the error in all callers that wait for the room."""
+        """Raise the error in all callers that wait for the room, or Uncertain if a message may be stored."""
         self.error = error
         for call in (*self.says, *filter(None, [self.asked])):
-            call.fail(error)
+            unknown = call.tried and isinstance(error, Refused)
+            call.fail(Uncertain(f"say: the membership ended before the answer came: {error}") if unknown else error)
         self.says.clear()
         self.arrived.set()
 
@@ -286,7 +288,7 @@ class State:
 
         def send(call: Call) -> None:
             if call.sent_at is None:
-                call.sent_at = now
+                call.sent_at, call.tried = now, True
                 call.first_sent = call.first_sent or now
                 frames.append(call.frame)
             waits.append(call.sent_at + self.patience - now)

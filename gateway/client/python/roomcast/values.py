@@ -48,9 +48,10 @@ class Lost(Error):
 
 
 class Uncertain(Error):
-    """The answer to a message was lost, and the server may have forgotten the key of the message.
+    """A message was sent and not answered, so it may have been stored.
 
-    The message may have been stored. Look for it in Room.history before you say it again.
+    Either the server may have forgotten the key of the message, or it has ended the membership or
+    refused the next join. Look for the message in Room.history before you say it again.
     """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import unittest
+from collections.abc import Callable
 from typing import Any
 
 import roomcast
@@ -128,6 +129,39 @@ class RulesTest(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(roomcast.Uncertain):
             await asyncio.wait_for(first.answer, 1)
         self.assertFalse(second.answer.done())
+
+    async def test_the_end_of_a_membership_leaves_sent_messages_uncertain(self) -> None:
+        async def ended(room: Membership, end: Callable[[], None]) -> None:
+            sent, waiting = (self.state.call("say", {"room": "lobby", "key": key}, room) for key in "ab")
+            self.assertEqual([f["say"]["key"] for f in self.sent() if "say" in f], ["a"])
+            end()
+            with self.assertRaises(roomcast.Uncertain):
+                await sent.answer
+            with self.assertRaises(roomcast.Refused):
+                await waiting.answer
+
+        room = await self.joined()
+        await ended(room, lambda: self.event(1, kind="closed"))
+
+        kick = {"room": "lobby", "ended": {"code": 4101, "reason": "no"}}
+        await ended(await self.joined(), lambda: self.state.receive(json.dumps(kick), 0))
+
+        def refuse_the_next_join() -> None:
+            self.state.detach()
+            self.state.attach({"resume": ""}, 0)
+            refusal = {"id": self.sent()[0]["id"], "error": {"code": "banned", "message": "no"}}
+            self.state.receive(json.dumps(refusal), 0)
+
+        await ended(await self.joined(), refuse_the_next_join)
+
+    async def test_a_busy_server_does_not_make_a_sent_message_certain(self) -> None:
+        room = await self.joined()
+        call = self.state.call("say", {"room": "lobby", "key": "a"}, room)
+        busy = {"id": self.sent()[0]["id"], "error": {"code": "unavailable", "message": "wait", "retry_ms": 10}}
+        self.state.receive(json.dumps(busy), 0)
+        self.event(1, kind="closed")
+        with self.assertRaises(roomcast.Uncertain):
+            await call.answer
 
     async def test_a_signal_is_not_sent_twice(self) -> None:
         await self.joined()
