@@ -104,7 +104,7 @@ func New(keys *SigningKeys, cfg Config) (*Auth, error) {
 // Bearer returns the token in the value of an Authorization header, which may be empty. It returns
 // false if the header has another scheme. The scheme may be in upper or lower case (RFC 9110, section 11.1).
 func Bearer(authorization string) (token string, ok bool) {
-	scheme, token, _ := strings.Cut(authorization, " ")
+	scheme, token, _ := strings.Cut(strings.ReplaceAll(authorization, "\t", " "), " ")
 	return strings.TrimSpace(token), strings.EqualFold(scheme, "Bearer")
 }
 

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -23,7 +24,8 @@ import (
 //   - A token in the token file has the rights of its line.
 //   - A user's own token has the rights of this user.
 //   - A resume string stands for the user or guest whose session received it.
-//   - Without any of these, a program on this machine may do everything. But it needs a token if the
+//   - A request with a credential that is not accepted is refused. It never has other rights.
+//   - Without any credential, a program on this machine may do everything. But it needs a token if the
 //     gateway is configured for people on other machines too. A request that comes through a proxy
 //     never counts as local, even if the proxy runs on this machine.
 //
@@ -91,7 +93,10 @@ func (g *guard) check(r *http.Request) (caller, error) {
 	if origin == "" && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
 		return caller{}, proto.Refuse(proto.Forbidden, "%v", auth.ErrOrigin)
 	}
-	shown, bearer := auth.Bearer(r.Header.Get("Authorization"))
+	shown, bearer, err := credentialOf(r)
+	if err != nil {
+		return caller{}, err
+	}
 	if bearer && g.tokens != nil {
 		if t := g.tokens.Find(shown); t != nil {
 			if origin != "" && !g.auth.OwnPage(origin, site) {
@@ -101,13 +106,16 @@ func (g *guard) check(r *http.Request) (caller, error) {
 		}
 	}
 	resume := r.Header.Get("Roomcast-Resume")
-	closed := g.checkLocal(r)
 	switch {
-	case bearer && (g.tokens != nil || g.auth.TakesTokens() || closed != nil):
+	case bearer:
 		return g.holder(r, shown, resume)
-	case resume != "":
+	case r.Header["Roomcast-Resume"] != nil:
 		return g.resumed(r, resume)
-	case closed == nil:
+	case r.Header["Authorization"] != nil && !wire.Proxied(r): // a proxy may use another scheme for itself
+		return caller{}, proto.Refuse(proto.Unauthorized, "the header Authorization must be Bearer with a token")
+	}
+	closed := g.checkLocal(r)
+	if closed == nil {
 		return local, nil
 	}
 	by := g.guest(r)
@@ -116,6 +124,28 @@ func (g *guard) check(r *http.Request) (caller, error) {
 		return by, nil
 	}
 	return by, g.ask(r, &by)
+}
+
+// credentialOf returns the token of a request. It returns an error if the request has a credential
+// in a place that the HTTP API does not read, or several in one place. To ignore such a credential
+// would give the request other rights than the caller expects.
+func credentialOf(r *http.Request) (token string, bearer bool, err error) {
+	for _, name := range []string{"Authorization", "Roomcast-Resume"} {
+		if len(r.Header.Values(name)) > 1 {
+			return "", false, proto.Refuse(proto.BadRequest, "the request has several headers %s; send one", name)
+		}
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return "", false, proto.Refuse(proto.BadRequest, "the query is malformed: %v", err)
+	}
+	for _, name := range []string{"token", "ticket", "resume"} {
+		if query.Has(name) {
+			return "", false, proto.Refuse(proto.Unauthorized, "the HTTP API accepts no credential in the URL; send a token as Authorization: Bearer, or a resume string as Roomcast-Resume")
+		}
+	}
+	token, bearer = auth.Bearer(r.Header.Get("Authorization"))
+	return token, bearer, nil
 }
 
 // checkLocal decides about a request without a credential. It returns nil if the request comes

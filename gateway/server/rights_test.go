@@ -84,6 +84,63 @@ func TestTokenOfAUserOpensTheAPIWithItsRights(t *testing.T) {
 	}
 }
 
+// A program on the gateway's own machine has all rights without a credential. With a credential that
+// is not accepted, its requests are refused. They have neither these rights nor those of a guest.
+func TestCredentialThatIsNotAcceptedIsRefused(t *testing.T) {
+	secret := strings.Repeat("0123456789abcdef", 2)
+	plain := servertest.Serve(t)
+	keys := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--guest-rights", "read say")
+	file := servertest.Serve(t, "--api-token-file", servertest.File(t, "the-operators-token"), "--guest-rights", "read say")
+	routes := []struct{ method, path, body string }{
+		{"GET", "rooms", ""},
+		{"GET", "nothing", ""},
+		{"GET", "rooms/lobby/members", ""},
+		{"GET", "rooms/lobby/messages", ""},
+		{"POST", "rooms/lobby/messages", `{"text":"hi"}`},
+		{"POST", "rooms/lobby/signal", `{"type":"x"}`},
+		{"POST", "rooms/lobby/ban", `{"member":"zed"}`},
+		{"POST", "rooms/lobby/close", ""},
+		{"POST", "tickets", `{"id":"ann","rooms":["lobby"]}`},
+		{"POST", "revoke", `{"id":"ann"}`},
+	}
+	for _, tt := range []struct {
+		name, query string
+		header      []string
+		status      int
+	}{
+		{"a wrong token", "", []string{"Authorization", "Bearer garbage"}, 401},
+		{"a token that no key has signed", "", []string{"Authorization", "Bearer a.b.c"}, 401},
+		{"a scheme in lower case", "", []string{"Authorization", "bearer garbage"}, 401},
+		{"a tab behind the scheme", "", []string{"Authorization", "Bearer\tgarbage"}, 401},
+		{"an empty token", "", []string{"Authorization", "Bearer "}, 401},
+		{"an empty header", "", []string{"Authorization", ""}, 401},
+		{"another scheme", "", []string{"Authorization", "Basic YTpi"}, 401},
+		{"a token without a scheme", "", []string{"Authorization", "garbage"}, 401},
+		{"a wrong resume string", "", []string{"Roomcast-Resume", "garbage"}, 401},
+		{"an empty resume string", "", []string{"Roomcast-Resume", ""}, 401},
+		{"a wrong token beside a resume string", "", []string{"Authorization", "Bearer garbage", "Roomcast-Resume", "garbage"}, 401},
+		{"another scheme beside a resume string", "", []string{"Authorization", "Basic YTpi", "Roomcast-Resume", "garbage"}, 401},
+		{"a token in the URL", "?token=garbage", nil, 401},
+		{"a ticket in the URL", "?ticket=garbage", nil, 401},
+		{"a resume string in the URL", "?resume=garbage", nil, 401},
+		{"an empty token in the URL", "?token", nil, 401},
+		{"a malformed token in the URL", "?token=%zz", nil, 400},
+	} {
+		for name, base := range map[string]string{"default": plain, "keys": keys, "token file": file} {
+			for _, route := range routes {
+				header := append(tt.header[:len(tt.header):len(tt.header)], "Content-Type", "application/json")
+				status, got := servertest.Call(t, route.method, base+"api/"+route.path+tt.query, route.body, header...)
+				if status != tt.status && status != http.StatusTooManyRequests { // of one address, only some failures have an answer
+					t.Errorf("%s, %s, %s %s: got %d %s, want %d", tt.name, name, route.method, route.path, status, got, tt.status)
+				}
+			}
+		}
+	}
+	if status, got := servertest.Call(t, "GET", plain+"api/rooms", ""); status != 200 || strings.Contains(got, "lobby") {
+		t.Errorf("without a credential: got %d %s, want 200 without a room", status, got)
+	}
+}
+
 // A token in the token file has the rights of its line. It sends messages as api:<name>, or as
 // another id if it has the right "as". A page of another origin must not use it.
 func TestAPITokensHaveTheRightsOfTheirLine(t *testing.T) {

@@ -1,7 +1,7 @@
 package session
 
 import (
-	"net/http"
+	"strings"
 	"time"
 
 	"roomcast/gateway/auth"
@@ -93,15 +93,14 @@ func (h *handshakes) cookieCounts(req *wire.Request, site auth.Site) bool {
 	return h.auth.CookieCounts(string(req.Origin), site)
 }
 
-// cookie returns the value of the first cookie that has the given name.
+// cookie returns the value of the first cookie that has the given name and is not empty. It accepts
+// malformed cookies, because a page with a malformed cookie must not become a guest.
 func cookie(header []byte, name string) string {
-	cookies, err := http.ParseCookie(string(header))
-	if err != nil {
-		return ""
-	}
-	for _, c := range cookies {
-		if c.Name == name {
-			return c.Value
+	for pair := range strings.SplitSeq(string(header), ";") {
+		key, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+		value = strings.Trim(strings.TrimSpace(value), `"`)
+		if strings.TrimSpace(key) == name && value != "" {
+			return value
 		}
 	}
 	return ""
