@@ -29,7 +29,7 @@ type application struct {
 	t       *testing.T
 	url     string // the URL of the page
 	gateway string
-	token   string // a token for the gateway's HTTP API, with all rights
+	token   string // a token for the gateway's HTTP API, with the rights that the README gives it
 	browser context.Context
 }
 
@@ -72,6 +72,49 @@ func documentedFlags(t *testing.T, part string) []string {
 	return nil
 }
 
+// documentedTokens returns the token file of the README of the examples, with the given token.
+func documentedTokens(t *testing.T, token string) string {
+	t.Helper()
+	m := regexp.MustCompile(`echo "(.*\$API_TOKEN .*)" >tokens`).FindStringSubmatch(documented(t, "../examples/README.md", "sh", ">tokens"))
+	if m == nil {
+		t.Fatal("the README writes no file tokens")
+	}
+	return strings.Replace(m[1], "$API_TOKEN", token, 1) + "\n"
+}
+
+// With the token lines of the documents, an application gets tickets and can revoke them.
+func TestDocumentedTokenMakesTickets(t *testing.T) {
+	const token = "a-token-of-this-test"
+	page, err := os.ReadFile("../../proto/docs/login.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile("`(app 41d0… [^`]*)`").FindSubmatch(page)
+	if m == nil {
+		t.Fatal("login.md has no line of a token file")
+	}
+	for name, line := range map[string]string{
+		"README.md": documentedTokens(t, token), "login.md": strings.Replace(string(m[1]), "41d0…", token, 1),
+	} {
+		tokens := filepath.Join(t.TempDir(), "tokens")
+		if err := os.WriteFile(tokens, []byte(line), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		gateway := start(t, nil, "gateway", "--listen", "127.0.0.1:0", "--ops-listen", "off", "--nats-monitor", "off",
+			"--data-dir", t.TempDir(), "--guest-rights=", "--api-token-file", tokens)
+		base := gateway.serves()
+		for path, body := range map[string]string{
+			"tickets": `{"id":"ann","name":"Ann","rooms":{"lobby":"read say"}}`,
+			"revoke":  `{"id":"ann","reconnect":true}`,
+		} {
+			answer := inFolder(t, ".", fmt.Sprintf("curl -sS -H 'Authorization: Bearer %s' -d '%s' %sapi/%s", token, body, base, path))
+			if !strings.Contains(answer, `"ok"`) {
+				t.Errorf("%s: the answer to %s is %s", name, path, answer)
+			}
+		}
+	}
+}
+
 // serve starts a gateway with the flags of the README for this example, and the application with a
 // command in dir. Both have the host localhost, so that the browser sends the application's cookie
 // to the gateway too.
@@ -86,7 +129,7 @@ func serve(t *testing.T, name, dir, command string, env ...string) *application 
 		}
 		return path
 	}
-	secret, tokens := file("secret", "whsec_c2VjcmV0cyBvZiB0aGlzIHRlc3QgYXJlIG5vbmU=\n"), file("tokens", "app "+a.token+" admin\n")
+	secret, tokens := file("secret", "whsec_c2VjcmV0cyBvZiB0aGlzIHRlc3QgYXJlIG5vbmU=\n"), file("tokens", documentedTokens(t, a.token))
 	flags := documentedFlags(t, "scripts/examples/"+name)
 	for i, flag := range flags {
 		switch flag {
