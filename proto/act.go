@@ -22,7 +22,21 @@ const (
 	ActUnmute Act = "unmute"
 	ActSlow   Act = "slow"
 	ActDelete Act = "delete"
-	ActEdit   Act = "edit" // changes a sender's own message; clients send the verb edit
+	ActEdit   Act = "edit" // changes a sender's own message
+)
+
+// The kinds of the events that acts become.
+const (
+	Closed   EventKind = "closed"
+	Reopened EventKind = "reopened"
+	Kicked   EventKind = "kicked"
+	Banned   EventKind = "banned"
+	Unbanned EventKind = "unbanned"
+	Muted    EventKind = "muted"
+	Unmuted  EventKind = "unmuted"
+	Slowed   EventKind = "slowed"
+	Deleted  EventKind = "deleted"
+	Edited   EventKind = "edited"
 )
 
 // ActRule is the description of an act in the table [Acts].
@@ -32,20 +46,27 @@ type ActRule struct {
 	Needs string    // the field that the act requires; "" = none
 	Takes string    // a field that the act may have; "" = none
 	Right Right     // the right that the act requires; RightSay is enough only for the author of the message
+	Text  bool      // the act has a text, as a message has, and no reason; clients send it with the verb of the same name
+	Does  string    // what the act does, for help texts
 }
 
 // Acts is the table of all acts.
 var Acts = []ActRule{
-	{Act: ActClose, Kind: Closed, Right: RightModerate},
-	{Act: ActReopen, Kind: Reopened, Right: RightModerate},
-	{Act: ActKick, Kind: Kicked, Needs: "member", Right: RightModerate},
-	{Act: ActBan, Kind: Banned, Needs: "member", Takes: "for", Right: RightModerate},
-	{Act: ActUnban, Kind: Unbanned, Needs: "member", Right: RightModerate},
-	{Act: ActMute, Kind: Muted, Needs: "member", Takes: "for", Right: RightModerate},
-	{Act: ActUnmute, Kind: Unmuted, Needs: "member", Right: RightModerate},
-	{Act: ActSlow, Kind: Slowed, Needs: "every", Right: RightModerate},
-	{Act: ActDelete, Kind: Deleted, Needs: "seq", Takes: "epoch", Right: RightSay},
-	{Act: ActEdit, Kind: Edited, Needs: "seq", Takes: "epoch", Right: RightSay},
+	{Act: ActClose, Kind: Closed, Right: RightModerate,
+		Does: "close a room: nobody can say anything there until it is reopened"},
+	{Act: ActReopen, Kind: Reopened, Right: RightModerate, Does: "open a closed room again"},
+	{Act: ActKick, Kind: Kicked, Needs: "member", Right: RightModerate,
+		Does: "end a member's sessions in a room; the member may come back"},
+	{Act: ActBan, Kind: Banned, Needs: "member", Takes: "for", Right: RightModerate,
+		Does: "end a member's sessions in a room and refuse it from then on"},
+	{Act: ActUnban, Kind: Unbanned, Needs: "member", Right: RightModerate, Does: "end a ban"},
+	{Act: ActMute, Kind: Muted, Needs: "member", Takes: "for", Right: RightModerate, Does: "refuse a member's messages in a room"},
+	{Act: ActUnmute, Kind: Unmuted, Needs: "member", Right: RightModerate, Does: "end a mute"},
+	{Act: ActSlow, Kind: Slowed, Needs: "every", Right: RightModerate,
+		Does: "let each member say only one message in a time such as 10s; 0 ends it"},
+	{Act: ActDelete, Kind: Deleted, Needs: "seq", Takes: "epoch", Right: RightSay,
+		Does: "delete a message: later readers see a stub, and its bytes leave the log"},
+	{Act: ActEdit, Kind: Edited, Needs: "seq", Takes: "epoch", Right: RightSay, Text: true, Does: "change the text of a message of your own"},
 }
 
 // Rule returns the description of a. It returns nil if a is unknown.
@@ -60,9 +81,9 @@ func (a Act) Rule() *ActRule {
 
 // Permits returns the right that the act requires of a sender with the given rights. This is the
 // right in the table [Acts]. But a sender who may moderate needs only the right to moderate, except
-// for an edit.
+// for an act with a text.
 func (a Act) Permits(rights Rights) Right {
-	if rights.Allow(RightModerate) && a != ActEdit {
+	if rights.Allow(RightModerate) && !a.HasContent() {
 		return RightModerate
 	}
 	return a.Rule().Right
@@ -71,11 +92,37 @@ func (a Act) Permits(rights Rights) Right {
 // Known reports whether a is in the table [Acts].
 func (a Act) Known() bool { return a.Rule() != nil }
 
+// HasContent reports whether a request with this act has content. Otherwise it may have a reason.
+// A message, which has no act, has content.
+func (a Act) HasContent() bool {
+	if a == "" {
+		return true
+	}
+	rule := a.Rule()
+	return rule != nil && rule.Text
+}
+
+// Verb returns the verb with which clients send the act. Without an act it returns say.
+func (a Act) Verb() Verb {
+	switch {
+	case a == "":
+		return VerbSay
+	case a.HasContent():
+		return Verb(a)
+	}
+	return VerbModerate
+}
+
+// HasContent reports whether events of this kind have content.
+func (k EventKind) HasContent() bool {
+	return k == Message || slices.ContainsFunc(Acts, func(rule ActRule) bool { return rule.Kind == k && rule.Text })
+}
+
 // listActs returns the names of the acts of the verb moderate, in the form "a, b and c".
 func listActs() string {
 	var names []string
 	for i := range Acts {
-		if Acts[i].Act != ActEdit {
+		if !Acts[i].Text {
 			names = append(names, string(Acts[i].Act))
 		}
 	}

@@ -159,10 +159,7 @@ func ParseAct(act Act, body []byte) (Command, error) {
 	if body = bytes.TrimSpace(body); len(body) == 0 {
 		body = []byte("{}")
 	}
-	c := Command{Verb: VerbModerate, Act: act, act: true}
-	if act == ActEdit {
-		c.Verb = VerbEdit
-	}
+	c := Command{Verb: act.Verb(), Act: act, act: true}
 	err := c.readBody(body)
 	return c, err
 }

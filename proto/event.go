@@ -7,23 +7,11 @@ import (
 	"time"
 )
 
-// EventKind is the kind of an event. The kind of a message is "".
+// EventKind is the kind of an event.
 type EventKind string
 
-// The kinds of stored events.
-const (
-	Message  EventKind = ""
-	Closed   EventKind = "closed"
-	Reopened EventKind = "reopened"
-	Kicked   EventKind = "kicked"
-	Banned   EventKind = "banned"
-	Unbanned EventKind = "unbanned"
-	Muted    EventKind = "muted"
-	Unmuted  EventKind = "unmuted"
-	Slowed   EventKind = "slowed"
-	Deleted  EventKind = "deleted"
-	Edited   EventKind = "edited"
-)
+// Message is the kind of a message. The other kinds of stored events belong to the acts; see [Acts].
+const Message EventKind = ""
 
 // Event is a stored message or act of a room, as every member receives it.
 type Event struct {

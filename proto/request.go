@@ -37,10 +37,10 @@ func (r *Request) Kind() string {
 
 // Payload returns the payload of the request, not sealed.
 func (r *Request) Payload() []byte {
-	if r.Act != "" && r.Act != ActEdit {
-		return []byte(r.Why)
+	if r.Act.HasContent() {
+		return r.Content.Body
 	}
-	return r.Content.Body
+	return []byte(r.Why)
 }
 
 // Header returns the NATS headers of the request. A caller that seals the payload adds
@@ -152,7 +152,7 @@ func (r *Request) read(kind string, payload []byte, limit int) *Refusal {
 		if refusal := r.Terms.parsed(r.Act); refusal != nil {
 			return refusal
 		}
-		if r.Act == ActEdit {
+		if r.Act.HasContent() {
 			r.Content = Content{Kind: Text, Body: payload}
 			return r.Content.check(limit)
 		}
@@ -181,7 +181,7 @@ func (r *Request) Check(limit int) *Refusal {
 		if refusal := r.Terms.check(r.Act); refusal != nil {
 			return refusal
 		}
-		if refusal := CheckWhy(r.Why); refusal != nil || r.Act != ActEdit {
+		if refusal := CheckWhy(r.Why); refusal != nil || !r.Act.HasContent() {
 			return refusal
 		}
 	}

@@ -57,7 +57,7 @@ var Verbs = []VerbRule{
 		Answer: []string{"room", "events", "more", "seq", "epoch", "gap", "closed", "why"}},
 	{Verb: VerbMembers, Room: true, Member: true, Right: RightRead, Answer: []string{"room", "count", "members", "more"}},
 	{Verb: VerbSignal, Room: true, Member: true, Right: RightSay, check: checkSignal, Fields: []string{"type", "data"}},
-	{Verb: VerbEdit, Room: true, Right: RightSay, check: checkEdit,
+	{Verb: VerbEdit, Room: true, Right: RightSay, check: checkText,
 		Fields: []string{"seq", "text", "epoch", "key"}, Answer: []string{"seq", "at", "duplicate"}},
 	{Verb: VerbModerate, Room: true, Right: RightModerate, check: checkModerate,
 		Fields: []string{"act", "member", "for", "every", "seq", "epoch", "why", "key"}, Answer: []string{"seq", "at", "duplicate"}},
@@ -126,7 +126,7 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 	"last":  func(c *Command, r *jsonReader) error { return c.readFrom(r, "last") },
 	"after": func(c *Command, r *jsonReader) error { return c.readFrom(r, "after") },
 	"epoch": func(c *Command, r *jsonReader) error {
-		if c.Verb == VerbModerate || c.Verb == VerbEdit {
+		if c.Verb.Rule().takes("seq") { // the epoch of that seq
 			return c.readTerm(r, "epoch")
 		}
 		return c.From.read(r, "epoch")
@@ -214,19 +214,20 @@ func checkHistory(c *Command) *Refusal {
 
 func checkSignal(c *Command) *Refusal { return CheckType(c.Content.Type) }
 
-func checkEdit(c *Command) *Refusal {
-	if c.Act = ActEdit; c.Content.Kind == "" {
-		return Refuse(BadRequest, "edit needs text")
+// checkText checks an act with a text, whose name is the verb.
+func checkText(c *Command) *Refusal {
+	if c.Act = Act(c.Verb); c.Content.Kind == "" {
+		return Refuse(BadRequest, "%s needs text", c.Act)
 	}
-	return c.Terms.parsed(ActEdit)
+	return c.Terms.parsed(c.Act)
 }
 
 func checkModerate(c *Command) *Refusal {
-	if c.Act == ActEdit {
-		return Refuse(BadRequest, `edit is a command of its own: {"edit":{"seq":42,"text":"…"}}`)
-	}
 	if c.Act == "" {
 		return Refuse(BadRequest, "moderate needs act; the acts are %s", listActs())
+	}
+	if c.Act.HasContent() {
+		return Refuse(BadRequest, `%s is a command of its own: {"%[1]s":{"seq":42,"text":"…"}}`, c.Act)
 	}
 	if !c.Act.Known() {
 		return Refuse(BadRequest, "unknown act %s; the acts are %s", clip(string(c.Act)), listActs())

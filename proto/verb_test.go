@@ -34,3 +34,25 @@ func TestVerbsWithoutARoomNeedNoRightAndNoMembership(t *testing.T) {
 		}
 	}
 }
+
+// Each act becomes an event of a kind of its own. Clients send an act either with moderate, or with
+// the verb of its name and a text. Only in the second form the event has content.
+func TestTheTableOfActsAgreesWithTheTableOfVerbs(t *testing.T) {
+	kinds := map[EventKind]bool{Message: true}
+	for _, act := range Acts {
+		if kinds[act.Kind] || act.Does == "" {
+			t.Errorf("%s: its kind %s is not unique, or no help text says what the act does", act.Act, act.Kind)
+		}
+		kinds[act.Kind] = true
+		verb := act.Act.Verb().Rule()
+		if verb == nil || !verb.takes("text") == act.Text || verb.Verb == VerbModerate == act.Text || act.Kind.HasContent() != act.Text {
+			t.Errorf("%s: its verb is %+v, and its events have content: %v", act.Act, verb, act.Kind.HasContent())
+			continue
+		}
+		for _, name := range []string{act.Needs, act.Takes} {
+			if name != "" && !verb.takes(name) {
+				t.Errorf("%s has no field %s, which %s may have", verb.Verb, name, act.Act)
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,14 +75,10 @@ func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answe
 // checkFor returns an error if the client's command cannot have the content of the answer. For
 // example, an edit needs text.
 func (a *Answer) checkFor(verb proto.Verb) error {
-	switch {
-	case a.Content == nil:
-	case verb == proto.VerbEdit && a.Content.Kind != proto.Text:
-		return errors.New("content: an edit needs text")
-	case verb == proto.VerbSignal && a.Content.Kind != proto.Data:
-		return errors.New("content: a signal needs data")
+	if a.Content == nil || slices.Contains(verb.Rule().Fields, string(a.Content.Kind)) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("content: %s has no field %s", verb, a.Content.Kind)
 }
 
 // check checks the identity and the content in the answer.

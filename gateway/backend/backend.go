@@ -105,7 +105,7 @@ type Question struct {
 	Room    proto.Room // zero with connect
 	Headers map[string]string
 	Content proto.Content // with say
-	Verb    proto.Verb    // with say: the client's command, which is say, edit or signal
+	Verb    proto.Verb    // with say: the verb of the command with the content
 }
 
 // noAnswerRetry is how long a client must wait before it tries again.

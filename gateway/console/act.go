@@ -12,26 +12,16 @@ import (
 	"roomcast/proto"
 )
 
-// purposes contains the help text of each act.
-var purposes = map[proto.Act]string{
-	proto.ActClose:  "close a room: nobody can say anything there until it is reopened",
-	proto.ActReopen: "open a closed room again",
-	proto.ActKick:   "end a member's sessions in a room; the member may come back",
-	proto.ActBan:    "end a member's sessions in a room and refuse it from then on",
-	proto.ActUnban:  "end a ban",
-	proto.ActMute:   "refuse a member's messages in a room",
-	proto.ActUnmute: "end a mute",
-	proto.ActSlow:   "let each member say only one message in a time such as 10s; 0 ends it",
-	proto.ActDelete: "delete a message: later readers see a stub, and its bytes leave the log",
-	proto.ActEdit:   "change the text of a message of your own",
-}
-
 // actCommand returns the command for an act. If the act requires a field, the field is the
 // command's second argument.
 func actCommand(rule *proto.ActRule) *cobra.Command {
 	var t target
 	var why, lasts string
-	use, example := string(rule.Act)+" room", "  gateway "+string(rule.Act)+` --why "enough for today" lobby`
+	use, example := string(rule.Act)+" room", "  gateway "+string(rule.Act)
+	if !rule.Text {
+		example += ` --why "enough for today"`
+	}
+	example += " lobby"
 	count := 1
 	switch rule.Needs {
 	case "member":
@@ -41,10 +31,10 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 	case "every":
 		use, example, count = use+" time", example+" 10s", 2
 	}
-	if rule.Act == proto.ActEdit {
-		use, example, count = use+" text", `  gateway edit lobby 42 "hello, all"`, 3
+	if rule.Text {
+		use, example, count = use+" text", example+` "hello, all"`, 3
 	}
-	cmd := t.inRoom(&cobra.Command{Use: use, Short: purposes[rule.Act], Example: example, Args: cobra.ExactArgs(count)},
+	cmd := t.inRoom(&cobra.Command{Use: use, Short: rule.Does, Example: example, Args: cobra.ExactArgs(count)},
 		func(cmd *cobra.Command, room proto.Room, args []string) error {
 			fields := map[string]any{}
 			if why != "" {
@@ -57,7 +47,7 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 			default:
 				fields[rule.Needs] = args[0]
 			}
-			if rule.Act == proto.ActEdit {
+			if rule.Text {
 				fields["text"] = args[1]
 			}
 			if lasts != "" {
@@ -74,7 +64,7 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), seq)
 			return err
 		})
-	if rule.Act == proto.ActEdit {
+	if rule.Text {
 		return cmd
 	}
 	cmd.Flags().StringVar(&why, "why", "", "tell the members this `reason`")

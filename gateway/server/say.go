@@ -46,14 +46,10 @@ func (a *api) send(r *http.Request, by *caller, room proto.Room, parse parser) (
 	if err != nil {
 		return none, err
 	}
-	switch s.Act {
-	case "":
-		err = a.askSay(r, by, &s, proto.VerbSay)
-	case proto.ActEdit:
-		err = a.askSay(r, by, &s, proto.VerbEdit)
-	}
-	if err != nil {
-		return none, err
+	if s.Act.HasContent() {
+		if err = a.askSay(r, by, &s, s.Act.Verb()); err != nil {
+			return none, err
+		}
 	}
 	reply, err := await(r.Context(), func(done func(proto.Reply, error)) {
 		a.bridge.Say(s, func(r proto.Reply) { done(r, nil) })

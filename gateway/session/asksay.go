@@ -25,11 +25,7 @@ func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 	id := s.id
 	sent := say.Content
 	sent.Body = bytes.Clone(sent.Body)
-	verb := proto.VerbSay
-	if say.Act == proto.ActEdit {
-		verb = proto.VerbEdit
-	}
-	c.enqueue(s, say.Room, sent, verb, func(content proto.Content) {
+	c.enqueue(s, say.Room, sent, say.Act.Verb(), func(content proto.Content) {
 		say.Content, say.Sent = content, &sent
 		c.publish(id, say, done)
 	}, func(refusal *proto.Refusal) {

@@ -42,7 +42,7 @@ func audit(log *slog.Logger, act *daemon.Act, reply proto.Reply) {
 
 // auditRefused logs an act that the gateway refused without sending it to the room's owner.
 func (qs *questions) auditRefused(s *session, cmd *proto.Command, err error) {
-	if cmd.Verb == proto.VerbModerate || cmd.Verb == proto.VerbEdit {
+	if cmd.Act != "" {
 		act := qs.actOf(s, &publish.Say{Room: cmd.Room, Act: cmd.Act, Terms: cmd.Terms, Why: cmd.Why})
 		daemon.Audit(qs.cfg.Log, *act, err)
 	}

@@ -46,7 +46,7 @@ func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 	}
 	if rule.Room {
 		right := rule.Right
-		if cmd.Verb == proto.VerbModerate {
+		if cmd.Act != "" {
 			right = cmd.Act.Permits(s.grant.Of(cmd.Room, s.who.ID))
 		}
 		if refusal := c.forbidden(s, cmd.Room, right); refusal != nil {
@@ -58,6 +58,9 @@ func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 			return proto.Refuse(proto.NotJoined, "you are not in the room %s", cmd.Room)
 		}
 		return proto.Refuse(proto.NotJoined, `join the room first: {"join":{"room":"%s"}}`, cmd.Room)
+	}
+	if cmd.Act != "" {
+		return c.moderate(s, cmd)
 	}
 	switch cmd.Verb {
 	case proto.VerbAuth:
@@ -77,8 +80,6 @@ func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 		return c.history(s, cmd)
 	case proto.VerbMembers:
 		return c.members(s, cmd)
-	case proto.VerbModerate, proto.VerbEdit:
-		return c.moderate(s, cmd)
 	}
 	return proto.Refuse(proto.Unsupported, "%s is not supported here", cmd.Verb)
 }

@@ -131,7 +131,7 @@ func (c *commands) resendKey(s *session, room proto.Room) memberKey {
 func (c *commands) say(s *session, say publish.Say, done func(proto.Reply)) {
 	s.saying++
 	say.From, say.Rights, say.Stream = s.who, s.grant.Of(say.Room, s.who.ID), s.kind == jsonKind
-	if (say.Act == "" || say.Act == proto.ActEdit) && c.backend.Asks(backend.Say) {
+	if say.Act.HasContent() && c.backend.Asks(backend.Say) {
 		c.askSay(s, say, done)
 		return
 	}

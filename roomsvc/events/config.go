@@ -51,11 +51,8 @@ var isConsumer = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // kinds returns the names of all kinds of events.
 func kinds() []string {
 	all := []string{typeMessage}
-	for _, kind := range []proto.EventKind{
-		proto.Closed, proto.Reopened, proto.Kicked, proto.Banned, proto.Unbanned, proto.Muted, proto.Unmuted,
-		proto.Slowed, proto.Deleted, proto.Edited,
-	} {
-		all = append(all, string(kind))
+	for i := range proto.Acts {
+		all = append(all, string(proto.Acts[i].Kind))
 	}
 	for _, kind := range proto.Occurrences {
 		all = append(all, string(kind))

@@ -188,10 +188,10 @@ func (r *Room) Snapshot() proto.Snapshot {
 // Remember adds the key of a record in the log, so that the room recognises a resend. The caller
 // adds the oldest record first. The parameter age is the time since the record was stored.
 func (r *Room) Remember(rec *proto.Record, now time.Time, age time.Duration) {
-	switch rec.Kind {
-	case proto.Message, proto.Edited:
+	switch {
+	case rec.Kind.HasContent():
 		r.spoke.add(rec.From, r.keys.clock(now)-max(0, age), r.limits)
-	case proto.Deleted: // the log no longer has the message, so take its key from the event of the deletion
+	case rec.Kind == proto.Deleted: // the log no longer has the message, so take its key from the event of the deletion
 		e, err := proto.ParseEvent(rec.Payload)
 		if key := cmp.Or(e.Author.Key, rec.Once); err == nil && key != "" {
 			s := stored{seq: e.Of, at: e.Author.At.UnixMilli(), seen: r.keys.clock(now) - max(0, age)}
@@ -263,14 +263,11 @@ func (r *Room) say(c *Command, m Moment) Outcome {
 		}
 		return refuse(proto.RoomClosed, "the room is closed; nothing can be said in it until it is reopened")
 	}
-	if c.Act == proto.ActDelete {
-		return r.change(c, m)
-	}
-	if wait := r.wait(c, m.Now); wait > 0 {
+	if wait := r.wait(c, m.Now); wait > 0 && c.Act.HasContent() {
 		slow := proto.Refuse(proto.RateLimited, "this room is slow: a member may say one message in %v; send this one again later", r.limits.Slow)
 		return refusal(slow.After(wait))
 	}
-	if c.Act == proto.ActEdit {
+	if c.Act != "" {
 		return r.change(c, m)
 	}
 	return r.record(&proto.Event{Content: c.Content}, c, m)
@@ -318,10 +315,10 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 		return refuse(proto.TooLarge, "the message needs %d bytes in the log, at most %d are allowed", len(payload), limit)
 	}
 	r.seq, r.state, r.renew = seq, next, false
-	switch e.Kind {
-	case proto.Message, proto.Edited:
+	switch {
+	case e.Kind.HasContent():
 		r.spoke.add(c.From.ID, r.keys.clock(m.Now), r.limits)
-	case proto.Closed:
+	case e.Kind == proto.Closed:
 		r.closed = closing{seq: seq, at: next.At, why: c.Why}
 	}
 	if next.Act == seq {

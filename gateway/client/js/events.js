@@ -10,11 +10,9 @@ const SOON = 10; // ms in which the client gathers commands that change the stre
 const LAST = 2_000; // ms in which the stream of a session that has ended is closed
 const REFUSALS = { 4100: "room_closed", 4101: "kicked", 4102: "banned", 4106: "forbidden" };
 
-/** The method and the path of a command, below its room. */
+/** The method and the path of a command, below its room. Other commands are posted to their name. */
 const REQUESTS = {
   say: () => ["POST", "messages"],
-  signal: () => ["POST", "signal"],
-  edit: () => ["POST", "edit"],
   moderate: (_, act) => ["POST", encodeURIComponent(act)],
   history: (page) => ["GET", `messages?${new URLSearchParams("before" in page || "since" in page ? page : { limit: 50, ...page })}`],
   members: () => ["GET", "members"],
@@ -105,7 +103,7 @@ export class EventsSocket {
   }
 
   async #request(verb, { room, act, ...fields }, id) {
-    const [method, path] = REQUESTS[verb](fields, act), post = method === "POST";
+    const [method, path] = REQUESTS[verb]?.(fields, act) ?? ["POST", verb], post = method === "POST";
     this.#requests++;
     try {
       const response = await fetch(`${this.#base}api/rooms/${encodeURIComponent(room)}/${path}`, {
