@@ -7,10 +7,10 @@ import (
 	"roomcast/gateway/wire"
 )
 
-// The formats of sessions. The number after a format means the same format with compression. For
-// example, formatJSON+1 is JSON with compression. The stream wire.Streams[i] has the format formatStreams + i.
+// The formats of sessions. A session with the framing f has the format formatText + f, formatJSON + f
+// or formatVerbatim + f. The stream wire.Streams[i] has the format formatStreams + i.
 const (
-	formatText hub.Format = 2 * iota
+	formatText hub.Format = wire.Framings * iota
 	formatJSON
 	formatVerbatim
 	formatStreams
@@ -18,11 +18,11 @@ const (
 
 // newCodecs returns the codecs of one loop, by format.
 func newCodecs() (list []wire.Codec) {
-	plain, deflated := wire.NewFrames(nil), wire.NewFrames(new(wire.Deflater))
-	list = []wire.Codec{
-		formatText: wire.Text{Frames: plain}, wire.Text{Frames: deflated},
-		formatJSON: wire.JSON{Frames: plain}, wire.JSON{Frames: deflated},
-		formatVerbatim: wire.Text{Frames: plain, Verbatim: true}, wire.Text{Frames: deflated, Verbatim: true},
+	list = make([]wire.Codec, formatStreams)
+	for i, frames := range wire.NewFrames() {
+		f := hub.Format(i)
+		list[formatText+f], list[formatJSON+f] = wire.Text{Frames: frames}, wire.JSON{Frames: frames}
+		list[formatVerbatim+f] = wire.Text{Frames: frames, Verbatim: true}
 	}
 	for _, s := range wire.Streams {
 		list = append(list, s)
@@ -32,8 +32,9 @@ func newCodecs() (list []wire.Codec) {
 
 // formatConfigs describes the codecs to the hub.
 func formatConfigs(codecs []wire.Codec) (list []hub.FormatConfig) {
-	for i, c := range codecs {
-		list = append(list, hub.FormatConfig{Codec: c, Full: hub.Format(i)&^1 == formatJSON || hub.Format(i) >= formatStreams})
+	for _, c := range codecs {
+		_, messages := c.(wire.Text)
+		list = append(list, hub.FormatConfig{Codec: c, Full: !messages})
 	}
 	return list
 }
@@ -48,8 +49,5 @@ func formatOf(s *session, req *wire.Request) (f hub.Format) {
 	case s.kind == verbatim:
 		f = formatVerbatim
 	}
-	if s.reader.Deflate {
-		f++
-	}
-	return f
+	return f + hub.Format(s.reader.Framing)
 }

@@ -154,8 +154,8 @@ func (h *handshakes) appendAccept(b []byte, s *session, req *wire.Request) []byt
 	if s.kind == jsonKind {
 		protocol = subprotocol
 	}
-	s.reader.Deflate = h.cfg.Compress && req.Deflate
-	return req.AppendAccept(b, protocol, s.reader.Deflate)
+	s.reader.Framing = req.Framing(h.cfg.Compress)
+	return req.AppendAccept(b, protocol, s.reader.Framing)
 }
 
 // logRefusedPage logs at most one refused page a minute. The page's user sees only that the

@@ -2,15 +2,24 @@ package wire
 
 import "roomcast/proto"
 
-// Frames makes the WebSocket frames of sessions. It contains the methods that the codecs of JSON
-// sessions and of text sessions share. One goroutine owns it.
+// Framing says how messages become bytes, in both directions.
+type Framing uint8
+
+// The framings. A frame for one connection only, such as an answer, is never compressed.
+const (
+	Plain    Framing = iota // WebSocket frames
+	Deflated                // WebSocket frames; messages in rooms are compressed
+	Framings = iota         // the number of framings
+)
+
+// Frames makes the frames of sessions with one framing. It contains the methods that the codecs of
+// JSON sessions and of text sessions share. One goroutine owns it.
 type Frames struct {
-	deflater *Deflater // compresses messages in rooms; nil = they are not compressed
+	deflater *Deflater // nil = Plain
 }
 
-// NewFrames returns the Frames for the sessions of a loop. If d is not nil, messages in rooms are
-// compressed. A frame for one connection only, such as an answer, is never compressed.
-func NewFrames(d *Deflater) Frames { return Frames{deflater: d} }
+// NewFrames returns the Frames for the sessions of a loop, by framing.
+func NewFrames() [Framings]Frames { return [...]Frames{Plain: {}, Deflated: {new(Deflater)}} }
 
 // AppendText appends a text message that is sent to one connection only.
 func (f Frames) AppendText(b, text []byte) []byte { return AppendText(b, text) }

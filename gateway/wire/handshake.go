@@ -184,9 +184,18 @@ func validKey(key []byte) bool {
 	return err == nil && n == 16
 }
 
+// Framing returns the framing of the session that the request begins. The parameter compress allows
+// compression.
+func (r *Request) Framing(compress bool) Framing {
+	if compress && r.Deflate {
+		return Deflated
+	}
+	return Plain
+}
+
 // AppendAccept appends the answer with status 101. If protocol is not "", the answer selects
-// this subprotocol. The parameter deflate may be true only if r.Deflate is true.
-func (r *Request) AppendAccept(b []byte, protocol string, deflate bool) []byte {
+// this subprotocol. The parameter f is a result of [Request.Framing].
+func (r *Request) AppendAccept(b []byte, protocol string, f Framing) []byte {
 	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455, 1.3
 	var challenge [24 + len(guid)]byte
 	copy(challenge[copy(challenge[:], r.key):], guid)
@@ -197,7 +206,7 @@ func (r *Request) AppendAccept(b []byte, protocol string, deflate bool) []byte {
 	if protocol != "" {
 		b = append(append(b, "\r\nSec-WebSocket-Protocol: "...), protocol...)
 	}
-	if deflate {
+	if f == Deflated {
 		b = append(b, "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover"...)
 		if r.windowBits {
 			b = append(b, "; server_max_window_bits=15"...)

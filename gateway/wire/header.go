@@ -68,7 +68,7 @@ func (r *Reader) checkFirst(b []byte) error {
 	if r.op != 0 {
 		state = state.Set(ws.StateFragmented)
 	}
-	if r.Deflate && h.Rsv1() && h.OpCode.IsData() && h.OpCode != ws.OpContinuation {
+	if r.Framing == Deflated && h.Rsv1() && h.OpCode.IsData() && h.OpCode != ws.OpContinuation {
 		h.Rsv &^= 0b100 // this bit means that the message is compressed
 	}
 	if err := ws.CheckHeader(h, state); err != nil {

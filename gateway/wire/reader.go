@@ -19,7 +19,7 @@ import (
 //
 //	| have: unmasked, checked | waste | at: not looked at yet ... |
 type Reader struct {
-	Deflate bool // the server has agreed to permessage-deflate
+	Framing Framing
 
 	// The message that the Reader is gathering:
 	op       Op   // opcode of the message; 0 = there is no message, and the fields below are zero
@@ -65,7 +65,7 @@ func (r *Reader) Next(buf []byte, limits *Limits) (f Frame, n int, err error) {
 	}
 	if end := int64(size) + h.Length; h.Fin && end <= int64(len(buf)) { // this is the most frequent case
 		f = Frame{Op: r.op, Deflated: r.deflated, Payload: buf[size:end:end]}
-		*r = Reader{Deflate: r.Deflate}
+		*r = Reader{Framing: r.Framing}
 		ws.Cipher(f.Payload, h.Mask, 0)
 		if f.Op == OpText && !f.Deflated && !utf8.Valid(f.Payload) {
 			return Frame{}, 0, errUTF8
@@ -170,7 +170,7 @@ func (r *Reader) finish(buf []byte) (Frame, int, error) {
 	}
 	f := Frame{Op: r.op, Deflated: r.deflated, Payload: buf[:r.have:r.have]}
 	n := int(r.at)
-	*r = Reader{Deflate: r.Deflate}
+	*r = Reader{Framing: r.Framing}
 	return f, n, nil
 }
 

@@ -25,7 +25,10 @@ type result struct {
 // read passes the pieces to a reader in the way a loop does. It copies the bytes that the reader
 // has not used, followed by the next piece, into a new buffer.
 func read(pieces [][]byte, deflate bool, limits wire.Limits) (res result) {
-	r := wire.Reader{Deflate: deflate}
+	r := wire.Reader{}
+	if deflate {
+		r.Framing = wire.Deflated
+	}
 	var rest []byte
 	for _, piece := range pieces {
 		buf := append(bytes.Clone(rest), piece...)

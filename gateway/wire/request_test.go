@@ -50,7 +50,7 @@ func TestRequestGivesWhatSessionsNeed(t *testing.T) {
 			t.Errorf("offers %s: got %v, want %v", protocol, got, want)
 		}
 	}
-	accept := string(r.AppendAccept(nil, "roomcast.v1", false))
+	accept := string(r.AppendAccept(nil, "roomcast.v1", wire.Plain))
 	want := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: roomcast.v1\r\n\r\n"
 	if accept != want {
@@ -144,7 +144,7 @@ func TestDeflateOffersAreAnswered(t *testing.T) {
 			t.Errorf("%s: %v", tt.offer, err)
 			continue
 		}
-		resp, err := http.ReadResponse(bufioReader(r.AppendAccept(nil, "", r.Deflate)), nil)
+		resp, err := http.ReadResponse(bufioReader(r.AppendAccept(nil, "", r.Framing(true))), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -222,6 +222,6 @@ func BenchmarkHandshake(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		out = r.AppendAccept(out[:0], "roomcast.v1", false)
+		out = r.AppendAccept(out[:0], "roomcast.v1", wire.Plain)
 	}
 }

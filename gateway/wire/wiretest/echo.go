@@ -56,8 +56,8 @@ func (e *Echo) Received(id loop.ID, p []byte) (used int) {
 		case !req.Upgrade:
 			c.out, c.ending = wire.AppendRefusal(c.out, &wire.Refusal{Status: 404, Reason: "only WebSocket here"}), true
 		default:
-			c.open, c.reader.Deflate = true, req.Deflate && e.Deflate
-			c.out = req.AppendAccept(c.out, "", c.reader.Deflate)
+			c.open, c.reader.Framing = true, req.Framing(e.Deflate)
+			c.out = req.AppendAccept(c.out, "", c.reader.Framing)
 		}
 	}
 	for c.open && !c.ending && used < len(p) {
@@ -93,7 +93,7 @@ func (e *Echo) answer(c *echoConn, f wire.Frame) (err error) {
 	case wire.OpClose:
 		c.out, c.ending = wire.AppendClose(c.out, f.Close, string(p)), true
 	case wire.OpText, wire.OpBinary:
-		if c.reader.Deflate {
+		if c.reader.Framing == wire.Deflated {
 			c.out = e.deflater.AppendDeflated(c.out, f.Op, p)
 		} else {
 			c.out = append(wire.AppendHeader(c.out, f.Op, len(p)), p...)
