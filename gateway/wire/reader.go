@@ -19,7 +19,7 @@ import (
 //
 //	| have: unmasked, checked | waste | at: not looked at yet ... |
 type Reader struct {
-	Framing Framing
+	Framing Framing // the framing of the bytes from the client
 
 	// The message that the Reader is gathering:
 	op       Op   // opcode of the message; 0 = there is no message, and the fields below are zero

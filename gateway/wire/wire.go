@@ -4,7 +4,8 @@
 // buffer of the caller and appends to a buffer of the caller.
 //
 // A further transport in one direction needs only its codec, in a file like events.go, and an
-// entry in [Streams].
+// entry in [Streams]. A further transport in both directions over an upgraded HTTP connection needs
+// another [Framing]: its [Frames], a case in [Reader.Next], and its handshake.
 //
 // # Reading order
 //
