@@ -33,7 +33,7 @@ type Event struct {
 	Author Author // author of the message that was deleted
 
 	Changed time.Time // time of the newest edit of this message; zero = it was not edited
-	Removed bool      // the message was deleted, so only Room, Seq, At and From are known
+	Removed bool      // the message was deleted, so only Room, Seq, At and From are known; At may be zero (from version 0.1.0)
 }
 
 // Author is the sender, key and time of a deleted message. With them the owner still recognises
@@ -90,9 +90,9 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 	span := Span{Form: SpanNone}
 	b = appendString(append(b, `{"room":`...), e.Room.String())
 	b = strconv.AppendUint(append(b, `,"seq":`...), e.Seq, 10)
-	b = append(b, `,"at":"`...)
-	b = AppendTime(b, e.At)
-	b = append(b, '"')
+	if !e.Removed || !e.At.IsZero() {
+		b = append(AppendTime(append(b, `,"at":"`...), e.At), '"')
+	}
 	if e.Epoch != "" {
 		b = appendString(append(b, `,"epoch":`...), e.Epoch)
 	}
@@ -134,6 +134,9 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 	}
 	if e.Why != "" {
 		b = appendString(append(b, `,"why":`...), e.Why)
+	}
+	if e.Removed {
+		b = append(b, `,"deleted":true`...)
 	}
 	if e.Kind != Message {
 		span = Span{Form: SpanNone}
@@ -278,15 +281,10 @@ func (a *Author) read(r *jsonReader) error {
 }
 
 // AppendStub appends {"room":…,"seq":…,"at":…,"from":{"id":…},"deleted":true}. Readers receive
-// this in place of a deleted record. If the deleted record was an edit, the stub has no time.
+// this in place of a deleted record. The caller must set the time.
 func (s Stub) AppendStub(b []byte, room Room, seq uint64) []byte {
-	b = appendString(append(b, `{"room":`...), room.String())
-	b = strconv.AppendUint(append(b, `,"seq":`...), seq, 10)
-	if s.At != 0 {
-		b = append(AppendTime(append(b, `,"at":"`...), time.UnixMilli(s.At)), '"')
-	}
-	b = Identity{ID: s.Author}.AppendJSON(append(b, `,"from":`...))
-	return append(b, `,"deleted":true}`...)
+	e := Event{Room: room, Seq: seq, At: time.UnixMilli(s.At), From: Identity{ID: s.Author}, Removed: true}
+	return e.AppendJSON(b)
 }
 
 func (r *jsonReader) identity() (w Identity, err error) {

@@ -20,7 +20,7 @@ const maxChanged = 4096
 // messages were deleted or edited. It is immutable, and so safe for concurrent use. A nil
 // Restrictions restricts nobody.
 type Restrictions struct {
-	Epoch string // epoch of Seq, Deleted and Edits
+	Epoch string // epoch of Seq, Deleted, Edits and EditTimes
 	Seq   uint64 // seq of the newest act that is included
 
 	// Bans and Mutes map a member's id to the end of its ban or mute, in milliseconds since 1970. 0
@@ -32,12 +32,16 @@ type Restrictions struct {
 	// the seq of each edited message to the seqs of its edits, oldest first.
 	Deleted map[uint64]Stub
 	Edits   map[uint64][]uint64
+
+	// EditTimes maps the seqs of the newest edits to their times, in milliseconds since 1970. The
+	// stubs of edits need them.
+	EditTimes map[uint64]int64
 }
 
 // Stub is the entry of a deleted record in a snapshot.
 type Stub struct {
 	Author string `json:"id"`
-	At     int64  `json:"at,omitempty"` // time of a deleted message, in milliseconds since 1970; 0 = the record was an edit
+	At     int64  `json:"at,omitempty"` // time of the record, in milliseconds since 1970; 0 = an edit whose time was not kept
 }
 
 // In returns the restrictions for the given epoch. If r is from another epoch, the result leaves
@@ -47,7 +51,7 @@ func (r *Restrictions) In(epoch string) *Restrictions {
 		return r
 	}
 	next := *r
-	next.Epoch, next.Seq, next.Deleted, next.Edits = epoch, 0, nil, nil
+	next.Epoch, next.Seq, next.Deleted, next.Edits, next.EditTimes = epoch, 0, nil, nil, nil
 	return &next
 }
 
@@ -74,9 +78,10 @@ func (r *Restrictions) Edit(seq uint64) uint64 {
 // than oldest. The log no longer contains these messages.
 func (r *Restrictions) Forget(oldest uint64) *Restrictions {
 	next := *r
-	next.Deleted, next.Edits = maps.Clone(r.Deleted), maps.Clone(r.Edits)
+	next.Deleted, next.Edits, next.EditTimes = maps.Clone(r.Deleted), maps.Clone(r.Edits), maps.Clone(r.EditTimes)
 	maps.DeleteFunc(next.Deleted, func(seq uint64, _ Stub) bool { return seq < oldest })
 	maps.DeleteFunc(next.Edits, func(seq uint64, _ []uint64) bool { return seq < oldest })
+	maps.DeleteFunc(next.EditTimes, func(seq uint64, _ int64) bool { return seq < oldest })
 	return &next
 }
 
@@ -225,13 +230,15 @@ func (r *Restrictions) remove(e *Event) {
 	deleted := make(map[uint64]Stub, len(r.Deleted)+1+len(r.Edits[e.Of]))
 	maps.Copy(deleted, r.Deleted)
 	deleted[e.Of] = Stub{e.Author.ID, e.Author.At.UnixMilli()}
+	times := maps.Clone(r.EditTimes)
 	for _, edit := range r.Edits[e.Of] {
-		deleted[edit] = Stub{Author: e.Author.ID}
+		deleted[edit] = Stub{e.Author.ID, times[edit]}
+		delete(times, edit)
 	}
 	for len(deleted) > maxChanged {
 		delete(deleted, slices.Min(slices.Collect(maps.Keys(deleted))))
 	}
-	r.Deleted, r.Edits = deleted, maps.Clone(r.Edits)
+	r.Deleted, r.Edits, r.EditTimes = deleted, maps.Clone(r.Edits), times
 	delete(r.Edits, e.Of)
 }
 
@@ -243,7 +250,13 @@ func (r *Restrictions) edit(e *Event) {
 	for len(edits) > maxChanged {
 		delete(edits, slices.Min(slices.Collect(maps.Keys(edits))))
 	}
-	r.Edits = edits
+	times := make(map[uint64]int64, len(r.EditTimes)+1)
+	maps.Copy(times, r.EditTimes)
+	times[e.Seq] = e.At.UnixMilli()
+	for len(times) > maxChanged {
+		delete(times, slices.Min(slices.Collect(maps.Keys(times))))
+	}
+	r.Edits, r.EditTimes = edits, times
 }
 
 // with returns a copy of the list that includes the member of e, without the entries that have

@@ -39,7 +39,7 @@ func (s *Snapshot) NewerThan(r *Record) bool {
 func (s *Snapshot) Keep(older *Snapshot) { s.other = older.other }
 
 // known lists the names of the fields that this version knows.
-var known = [...]string{"version", "epoch", "seq", "closed", "why", "at", "bans", "mutes", "slow_ms", "deleted", "edits"}
+var known = [...]string{"version", "epoch", "seq", "closed", "why", "at", "bans", "mutes", "slow_ms", "deleted", "edits", "edit_times"}
 
 // AppendJSON appends the snapshot in the form in which it is stored.
 func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
@@ -68,6 +68,9 @@ func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
 		if len(l.Edits) > 0 {
 			fields["edits"] = l.Edits
 		}
+		if len(l.EditTimes) > 0 {
+			fields["edit_times"] = l.EditTimes
+		}
 	}
 	out, err := json.Marshal(fields)
 	if err != nil {
@@ -86,6 +89,7 @@ func ParseSnapshot(b []byte) (Snapshot, error) {
 		Slow    int64               `json:"slow_ms"`
 		Deleted map[uint64]Stub     `json:"deleted"` // see Restrictions
 		Edits   map[uint64][]uint64 `json:"edits"`   // see Restrictions
+		Times   map[uint64]int64    `json:"edit_times"`
 		Snapshot
 	}
 	if err := json.Unmarshal(b, &head); err != nil {
@@ -97,7 +101,7 @@ func ParseSnapshot(b []byte) (Snapshot, error) {
 	s := head.Snapshot
 	s.Limits = &Restrictions{
 		Epoch: s.Epoch, Seq: s.Seq, Bans: head.Bans, Mutes: head.Mutes, Slow: time.Duration(head.Slow) * time.Millisecond,
-		Deleted: head.Deleted, Edits: head.Edits,
+		Deleted: head.Deleted, Edits: head.Edits, EditTimes: head.Times,
 	}
 	if err := json.Unmarshal(b, &s.other); err != nil {
 		return Snapshot{}, fmt.Errorf("parse snapshot: %w", err)

@@ -38,13 +38,12 @@ func withStubs(records []proto.Record, after uint64, limits *proto.Restrictions)
 // stub returns a stub for the record with the given seq. The parameter r is this record or a
 // later one. A stub has no stream sequence, but withStubs may set one.
 func stub(r *proto.Record, seq uint64, s proto.Stub) proto.Record {
-	at := r.State.At
-	if s.At != 0 {
-		at = time.UnixMilli(s.At).UTC()
+	if s.At == 0 {
+		s.At = r.State.At.UnixMilli()
 	}
 	return proto.Record{
 		Room: r.Room, Seq: seq, Stored: r.Stored, Payload: s.AppendStub(nil, r.Room, seq), Text: proto.Span{Form: proto.SpanNone},
-		State: proto.State{Epoch: r.State.Epoch, At: at, Closed: r.State.Closed, Act: r.State.Act},
+		State: proto.State{Epoch: r.State.Epoch, At: time.UnixMilli(s.At).UTC(), Closed: r.State.Closed, Act: r.State.Act},
 	}
 }
 

@@ -95,10 +95,9 @@ func (x *eraser) erase(ctx context.Context, by *history.Entry, from uint64, even
 		if !ok || err != nil || rec.State.Epoch != epoch {
 			continue
 		}
-		left := proto.Stub{Author: event.Author.ID}
+		left := proto.Stub{Author: event.Author.ID, At: rec.State.At.UnixMilli()}
 		switch {
 		case rec.Seq == event.Of:
-			left.At = event.Author.At.UnixMilli()
 		case rec.Kind == proto.Edited:
 			if edit, err := x.e.event(entry, &rec); err != nil || edit.Of != event.Of {
 				continue

@@ -161,6 +161,9 @@ func (e *Events) stubs(ctx context.Context, list []history.Entry) (map[uint64][]
 		for _, at := range in[snapshots[i].Subject] {
 			rec, _, _ := record(&list[at])
 			if stub, deleted := s.Limits.In(rec.State.Epoch).Deleted[rec.Seq]; deleted {
+				if stub.At == 0 {
+					stub.At = rec.State.At.UnixMilli()
+				}
 				stubs[list[at].Seq] = stub.AppendStub(nil, rec.Room, rec.Seq)
 			}
 		}

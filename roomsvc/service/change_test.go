@@ -93,10 +93,13 @@ func TestDeletedMessageIsErased(t *testing.T) {
 	say(t, nc, "lobby", "ann", "k0", "before")
 	say(t, nc, "lobby", "ann", "k1", "CANARY-one")
 	say(t, nc, "lobby", "bob", "", "between")
+	var stubs []string // of the edits
 	for i := range 3 {
-		if r := change(t, nc, proto.ActEdit, "ann", "", 2, fmt.Sprint("CANARY-edit-", i)); r.Refusal != nil {
+		r := change(t, nc, proto.ActEdit, "ann", "", 2, fmt.Sprint("CANARY-edit-", i))
+		if r.Refusal != nil {
 			t.Fatalf("edit: %v", r.Refusal)
 		}
+		stubs = append(stubs, string(proto.Stub{Author: "ann", At: r.At.UnixMilli()}.AppendStub(nil, proto.MustRoom("lobby"), r.Seq)))
 	}
 	if got := shown(t, nc); !strings.Contains(got, `"seq":2,`) || !strings.Contains(got, `"text":"CANARY-edit-2","edited":"`) || strings.Contains(got, "CANARY-one") {
 		t.Errorf("after the edits readers see\n%s", got)
@@ -113,6 +116,11 @@ func TestDeletedMessageIsErased(t *testing.T) {
 		if strings.Contains(got, "CANARY") || strings.Count(got, `"deleted":true`) != 4 || !strings.Contains(got, `"seq":2,"at":"`) ||
 			!strings.Contains(got, `"from":{"id":"ann"},"deleted":true}`) || !strings.Contains(got, `"kind":"deleted"`) {
 			t.Errorf("%s readers see\n%s", when, got)
+		}
+		for _, stub := range stubs {
+			if !strings.Contains(got, stub) {
+				t.Errorf("%s readers see\n%s\nwithout %s", when, got, stub)
+			}
 		}
 	}
 	check("after the delete")

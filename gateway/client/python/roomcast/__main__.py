@@ -67,13 +67,28 @@ def as_text(item: Item) -> str:
     if not isinstance(item, Event):
         return ""
     content = item.text
-    if item.kind != "message":
-        content = f"[{item.kind}]" + (f" {item.why}" if item.why else "")
+    if item.deleted:
+        content = "[message deleted]"
+    elif item.kind != "message":
+        content = act(item)
     elif item.bin is not None:
         content = f"[{len(item.bin)} bytes]"
     elif content is None:
         content = json.dumps(item.data, ensure_ascii=False)
-    return f"{item.at.astimezone():%Y-%m-%d %H:%M:%S} {printable(item.sender.name or item.sender.id)}: {printable(content)}"
+    at = f"{item.at.astimezone():%Y-%m-%d %H:%M:%S}" if item.at else "-"
+    return f"{at} {printable(item.sender.name or item.sender.id)}: {printable(content)}"
+
+
+def act(event: Event) -> str:
+    """An act, for example "[edited 42: hello]" or "[muted bob until 2026-11-27T12:00:00.000Z: spam]"."""
+    raw = event.raw or {}
+    words = [event.kind, raw.get("member", ""), str(event.of or "")]
+    if "until" in raw:
+        words.append(f"until {raw['until']}")
+    if event.kind == "slowed":
+        words = ["slow mode ended"] if raw.get("every") == "0s" else [f"slowed to one message in {raw.get('every')}"]
+    note = event.text if event.kind == "edited" else event.why
+    return f"[{' '.join(filter(None, words))}{f': {note}' if note else ''}]"
 
 
 def printable(text: str) -> str:

@@ -13,15 +13,16 @@ from typing import Union
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import websockets.asyncio.client as ws
-from websockets.exceptions import ConnectionClosed, InvalidStatus, NegotiationError
+from websockets.exceptions import ConnectionClosed, InvalidStatus, NegotiationError, WebSocketException
 from websockets.typing import Subprotocol
 
 from .rules import State, backoff
-from .values import TOKEN_EXPIRED, Closed, Frame, HandshakeRefused, Refused, read_time, reconnects
+from .values import TOKEN_EXPIRED, Closed, Error, Frame, HandshakeRefused, Refused, read_time, reconnects
 
 log = logging.getLogger("roomcast")
 
 SUBPROTOCOL = "roomcast.v1"
+STABLE = 5.0  # seconds; only a session that has lasted longer resets the backoff
 OPEN_TIMEOUT = 10.0  # seconds for the handshake, and as many again for the hello
 MAX_FRAME = 16 << 20  # largest accepted frame in bytes; gateways send only smaller ones
 
@@ -50,6 +51,7 @@ class Linker:
         self.min_wait, self.max_wait = 0.5, 20.0  # seconds
         self.begun = asyncio.Event()  # the first session has begun
         self.connected = False
+        self.since = 0.0  # when the newest session began
         self.presented: str | None = None  # the newest token or ticket that was sent
         self.expired: Closed | None = None  # the newest close with code 4003; None = no credential has expired
         self.expirations = 0  # how often servers have called the newest credential expired
@@ -64,14 +66,16 @@ class Linker:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                if self.connected:
+                if self.connected and asyncio.get_running_loop().time() - self.since > STABLE:
                     failures = 0
                 if not self._again(error):
                     self.state.end(error)
                     return
                 asked = min(error.retry, 60) if isinstance(error, HandshakeRefused) else 0
                 wait = max(backoff(failures, self.min_wait, self.max_wait), asked)
-                log.warning("not connected: %s; next try in %.1f s", error, wait)
+                expected = isinstance(error, (Error, OSError, WebSocketException, asyncio.TimeoutError))
+                trace = None if expected else error  # a frame that this version cannot read, or a bug
+                log.warning("not connected: %s; next try in %.1f s", error, wait, exc_info=trace)
             turn, failures = turn + 1, failures + 1
             self.connected = False
             await asyncio.sleep(wait)
@@ -98,7 +102,8 @@ class Linker:
             if self.kind == "ticket" and hello["you"]["id"].startswith("anon-"):
                 self.state.hello["resume"] = ""
                 raise ConnectionError("the server took the client for a guest")
-            self.state.attach(hello, asyncio.get_running_loop().time())
+            self.since = asyncio.get_running_loop().time()
+            self.state.attach(hello, self.since)
             self.connected = True
             self.begun.set()
             log.info("connected to %s", url)

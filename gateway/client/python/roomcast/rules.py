@@ -136,7 +136,7 @@ class Membership:
         item = read_item(frame)
         if isinstance(item, Event):
             if self._follows(item.seq, item.seq):
-                self._put(item, Position(item.seq, item.epoch or self.epoch, frame["at"]))
+                self._put(item, Position(item.seq, item.epoch or self.epoch, frame.get("at", "")))
         elif isinstance(item, Gap) and item.reason == "reset":
             if self._put(item, Position(0, item.epoch)):
                 self.have, self.start, self.head = None, {"since": 0}, frame["gap"].get("seq", 0)

@@ -107,11 +107,11 @@ class Person:
 
 @dataclass(frozen=True)
 class Event:
-    """One entry of a room's log. A message has one of text, data and bin."""
+    """One entry of a room's log. A message has one of text, data and bin, unless it was deleted."""
 
     room: str
     seq: int  # 1, 2, 3 … without holes
-    at: datetime
+    at: datetime | None  # None = a server of version 0.1.0 does not send the time of a deleted edit
     sender: Person
     kind: str = "message"  # or "closed", "reopened", …; ignore kinds that you do not know
     text: str | None = None
@@ -121,6 +121,9 @@ class Event:
     key: str = ""  # the key that the sender gave
     epoch: str = ""  # set on the first event of an epoch
     why: str = ""  # the reason of an act
+    of: int = 0  # seq of the message that this act has edited or deleted
+    deleted: bool = False  # the message was deleted, so its content is gone
+    edited: datetime | None = None  # time of the newest edit of the message; None = it was not edited
     raw: Frame | None = None  # the whole frame, with fields that this version does not know
 
     @classmethod
@@ -129,7 +132,7 @@ class Event:
         return cls(
             room=f["room"],
             seq=f["seq"],
-            at=read_time(f["at"]),
+            at=read_time(f["at"]) if "at" in f else None,
             sender=Person.read(f.get("from", {})),
             kind=f.get("kind", "message"),
             text=f.get("text"),
@@ -139,6 +142,9 @@ class Event:
             key=f.get("key", ""),
             epoch=f.get("epoch", ""),
             why=f.get("why", ""),
+            of=f.get("of", 0),
+            deleted=f.get("deleted", False),
+            edited=read_time(f["edited"]) if "edited" in f else None,
             raw=f,
         )
 

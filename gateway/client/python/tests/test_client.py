@@ -10,14 +10,19 @@ import os
 import sys
 import tempfile
 import unittest
+import unittest.mock
 import urllib.request
 from datetime import datetime, timedelta, timezone
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 import roomcast
 
 from harness import ROOT, Gateway, token
 
 logging.getLogger("roomcast").setLevel(logging.ERROR)  # the tests break many connections
+logging.getLogger("websockets.server").setLevel(logging.CRITICAL)  # one test has a server of its own
 
 LIMIT = 120  # limit of every wait in seconds; generous, because the machine may be busy
 
@@ -191,6 +196,30 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
                 await (await other.join("lobby")).say("meanwhile")
             self.assertEqual(await asyncio.wait_for(texts(room, 2), LIMIT), ["before", "meanwhile"])
             await asyncio.wait_for(room.say("after"), LIMIT)
+
+    async def test_the_backoff_grows_when_each_session_ends_at_once(self) -> None:
+        enough, failures = asyncio.Event(), []
+
+        async def session(connection: ServerConnection) -> None:
+            await connection.send('{"hello":{"session":"s","you":{"id":"ann"},"resume":"r","time":"2026-11-22T10:53:07.123Z"}}')
+            async for text in connection:
+                command = json.loads(text)
+                if "join" in command:
+                    await connection.send(json.dumps({"id": command["id"], "ok": {"room": "lobby", "seq": 0, "epoch": "e"}}))
+                    await connection.send('{"room":"lobby","seq":1,"at":"no time"}')
+
+        def backoff(count: int, low: float, high: float) -> float:
+            failures.append(count)
+            if len(failures) == 5:
+                enough.set()
+            return 0
+
+        async with serve(session, "127.0.0.1", 0, subprotocols=[Subprotocol("roomcast.v1")]) as server:
+            with unittest.mock.patch("roomcast.link.backoff", backoff):
+                async with roomcast.connect("ws://127.0.0.1:%d" % server.sockets[0].getsockname()[1]) as client:
+                    await client.join("lobby")
+                    await asyncio.wait_for(enough.wait(), LIMIT)
+        self.assertEqual(failures[:5], [0, 1, 2, 3, 4])
 
     async def test_a_close_ends_the_iteration_and_the_waiting_calls(self) -> None:
         g = self.gateway("--guest-rights", "read say moderate")

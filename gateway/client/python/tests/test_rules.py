@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import roomcast
+from roomcast.__main__ import as_text
 from roomcast.rules import MAX_PENDING, Membership, Silent, State, encode
-from roomcast.values import read_item
+from roomcast.values import Event, read_item
 
 from harness import ROOT
 
@@ -32,6 +33,14 @@ class GoldenTest(unittest.TestCase):
             event = read_item(frame)
             assert isinstance(event, roomcast.Event), row
             self.assertEqual((event.room, event.seq, event.kind), (frame["room"], frame["seq"], frame.get("kind", "message")))
+
+    def test_every_event_is_shown(self) -> None:
+        shown = {row["name"]: as_text(Event.read(json.loads(row["frame"]))).partition(" u1: ")[2] for row in golden("events.json")}
+        self.assertEqual(shown["edited"], "[edited 58: hello]")
+        self.assertEqual(shown["deleted"], "[deleted 58]")
+        self.assertEqual(shown["the stub of a deleted message or edit"], "[message deleted]")
+        self.assertEqual(shown["the stub of an edit, from version 0.1.0"], "[message deleted]")
+        self.assertNotIn("null", shown.values())
 
     def test_every_frame_of_a_room_is_read(self) -> None:
         kinds = {"gap": roomcast.Gap, "signal": roomcast.Signal, "joined": roomcast.Joined, "left": roomcast.Left}
