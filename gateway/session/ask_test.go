@@ -350,6 +350,35 @@ func TestGatewayAsksAgainWhenThePermissionToJoinEnds(t *testing.T) {
 	many.want(`{"id":4,"ok":*`)
 }
 
+// A member leaves while the gateway asks the backend again whether it may stay. The answer is then
+// of no use, and the gateway must not keep it.
+func TestPermissionEndsWithTheMembership(t *testing.T) {
+	run := time.Now().UnixNano()
+	room, other := fmt.Sprintf("left_%d", run), fmt.Sprintf("other_%d", run)
+	app := startApplication(t, nil)
+	app.answers(func(q map[string]any) (int, string) {
+		return 200, `{"allow":true,"until":"` + time.Now().Add(time.Second).UTC().Format(time.RFC3339Nano) + `"}`
+	})
+	g := start(t, app.of("join"))
+	c := g.json("/ws")
+	c.want(`{"hello":*`)
+	c.send(`{"id":1,"join":{"room":"` + room + `"}}`)
+	c.want(`{"id":1,"ok":*`)
+	left := make(chan bool)
+	app.answers(func(q map[string]any) (int, string) {
+		if q["room"] == room {
+			<-left
+		}
+		return 200, `{"allow":true,"until":"` + inAnHour() + `"}`
+	})
+	eventually(t, "the gateway to ask again", func() bool { return len(app.questions("join")) == 1 })
+	c.send(`{"id":2,"leave":{"room":"` + room + `"}}`)
+	c.want(`{"id":2,"ok":*`)
+	close(left)
+	c.send(`{"id":3,"join":{"room":"` + other + `"}}`) // this answer comes after the other one
+	c.want(`{"id":3,"ok":*`)
+}
+
 // If the backend's answer to connect has no until, it is for one session. Then the answer to a join
 // promises nothing for later sessions, and the gateway asks about a later session again.
 func TestAnswerWithoutUntilIsForOneSession(t *testing.T) {

@@ -71,6 +71,7 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 		// A browser reconnects after the end of a stream, but not after a refused request. Here
 		// reconnecting would not help, so refuse the request.
 		delete(lc.joins, memberKey{s.id, s.home})
+		lc.leaveAll(s, reason)
 		lc.hub.Gone(s.id)
 		lc.refuse(s, &wire.Refusal{Status: refusalOf(code).Status(), Reason: string(proto.AppendClosing(nil, code, why)), JSON: true})
 		return

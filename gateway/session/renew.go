@@ -64,8 +64,12 @@ func (r renewals) check(s *session) {
 // ask asks the backend again whether the session may be in a room. It calls done with the answer.
 // If the answer is no, it then ends the membership.
 func (r renewals) ask(s *session, room proto.Room, done func(*session, *proto.Refusal)) {
-	delete(r.permissions.until, memberKey{s.id, room})
+	k := memberKey{s.id, room}
+	delete(r.permissions.until, k)
 	r.askJoin(s, room, func(s *session, refusal *proto.Refusal) {
+		if _, waits := r.joins[k]; !waits && !r.hub.In(s.id, room) {
+			delete(r.permissions.until, k) // the session has left the room meanwhile
+		}
 		done(s, refusal)
 		switch {
 		case refusal == nil || !r.hub.In(s.id, room):

@@ -176,7 +176,15 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 			}
 		})
 	}
-	t.Cleanup(func() { stopLoops(); looping.Wait() })
+	t.Cleanup(func() {
+		stopLoops()
+		looping.Wait()
+		for _, ss := range g.sessions {
+			if left := ss.Leftovers(); left != nil {
+				t.Errorf("the sessions have left %s", left)
+			}
+		}
+	})
 	return g
 }
 

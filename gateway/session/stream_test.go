@@ -2,11 +2,15 @@ package session_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"roomcast/gateway/auth"
 	"roomcast/gateway/limit"
@@ -242,6 +246,35 @@ func TestRevocationEndsReadersOfEvents(t *testing.T) {
 	}
 	r.ends()
 	g.read(streamOf("lobby"), token).refused(http.StatusUnauthorized, `{"code":4103,"reason":"*"}`)
+}
+
+// A revocation ends a stream whose rooms are still being joined. Nothing of the joins remains.
+func TestRevocationEndsAStreamThatWaitsForItsRooms(t *testing.T) {
+	var away atomic.Bool
+	g := start(t, withTokens(t), func(s *settings) {
+		s.loop.Loops, s.session.TextPatience = 1, time.Minute
+		s.dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
+			return dialNATS(name, append(opts, nats.SetCustomDialer(dialer(func(network, addr string) (net.Conn, error) {
+				conn, err := net.Dial(network, addr)
+				return mute{conn, &away}, err
+			})))...)
+		}
+	})
+	away.Store(true)
+	c := g.connect()
+	c.write([]byte("GET " + streamOf("lobby", "attic") + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + tokenOf("ann", "", time.Hour) + "\r\n\r\n"))
+	for left := ""; left != "[1 in streams 3 in joins]"; { // the joins of two rooms, and the answer to the request
+		found := make(chan []string, 1)
+		g.loops[0].Post(func() { found <- g.sessions[0].Leftovers() })
+		left = fmt.Sprint(<-found)
+	}
+	g.auth.Revoked().Add([]proto.Revocation{{ID: "ann", At: time.Now().Add(time.Second).UnixMilli()}})
+	if got := c.status(); got != http.StatusUnauthorized {
+		t.Errorf("got status %d, want 401", got)
+	}
+	c.nc.Close()
+	eventually(t, "the session to end", func() bool { return g.sessions[0].Stats().Sockets.Load() == 0 })
+	away.Store(false)
 }
 
 func TestExpiryEndsReadersOfEvents(t *testing.T) {
