@@ -181,12 +181,10 @@ func (f *feed) unfollow(name proto.Room, who Follower) {
 	if r == nil {
 		return
 	}
-	for i, w := range r.waiting {
-		if w.f == who {
-			r.waiting = slices.Delete(r.waiting, i, i+1)
-			w.ready(history.Head{}, reads.Unavailable())
-			break
-		}
+	if i := slices.IndexFunc(r.waiting, func(w waiter) bool { return w.f == who }); i >= 0 {
+		w := r.waiting[i]
+		r.waiting = slices.Delete(r.waiting, i, i+1)
+		w.ready(history.Head{}, reads.Unavailable())
 	}
 	if i := slices.Index(r.followers, who); i >= 0 {
 		r.followers = slices.Delete(r.followers, i, i+1)

@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"slices"
+
 	"roomcast/gateway/follow"
 	"roomcast/gateway/hub/replay"
 	"roomcast/gateway/loop"
@@ -171,12 +173,7 @@ func (rs *rooms) leave(c *conn, i int) {
 
 func (rs *rooms) dropAudience(a *audience) {
 	rs.fanout.drop(a)
-	for i, other := range a.room.audiences {
-		if other == a {
-			a.room.audiences = append(a.room.audiences[:i], a.room.audiences[i+1:]...)
-			return
-		}
-	}
+	a.room.audiences = slices.DeleteFunc(a.room.audiences, func(other *audience) bool { return other == a })
 }
 
 // forget stops following a room that has no members.

@@ -171,9 +171,7 @@ func (p *peer) writeLoop() {
 	p.mu.Unlock()
 	switch how {
 	case endWrite:
-		if c, ok := p.nc.(interface{ CloseWrite() error }); ok {
-			c.CloseWrite()
-		}
+		CloseWrite(p.nc)
 	case endClose, endNow:
 		p.nc.Close()
 	}

@@ -176,9 +176,7 @@ const wantsTLS = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=
 func tellPlain(nc net.Conn) {
 	nc.SetDeadline(time.Now().Add(lingerTime))
 	io.WriteString(nc, wantsTLS)
-	if c, ok := nc.(interface{ CloseWrite() error }); ok {
-		c.CloseWrite()
-	}
+	CloseWrite(nc)
 	io.Copy(io.Discard, io.LimitReader(nc, 64<<10))
 }
 

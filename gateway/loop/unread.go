@@ -22,9 +22,12 @@ func (c *unreadConn) Read(p []byte) (int, error) {
 
 // CloseWrite exists for net/http, which closes its side of a connection for writing before it
 // closes the connection.
-func (c *unreadConn) CloseWrite() error {
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
+func (c *unreadConn) CloseWrite() error { return CloseWrite(c.Conn) }
+
+// CloseWrite closes this side of a connection for writing, if the connection supports it.
+func CloseWrite(nc net.Conn) error {
+	if c, ok := nc.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"log/slog"
 	"net/netip"
 
 	"roomcast/gateway/publish"
@@ -31,28 +30,10 @@ func (qs *questions) actOf(s *session, say *publish.Say) *daemon.Act {
 	return &act
 }
 
-// audit logs the outcome of an act. A nil act means that the request was a message.
-func audit(log *slog.Logger, act *daemon.Act, reply proto.Reply) {
-	if act == nil {
-		return
-	}
-	act.Seq = reply.Seq
-	daemon.Audit(log, *act, refusalOrNil(reply.Refusal))
-}
-
 // auditRefused logs an act that the gateway refused without sending it to the room's owner.
 func (qs *questions) auditRefused(s *session, cmd *proto.Command, err error) {
 	if cmd.Act != "" {
 		act := qs.actOf(s, &publish.Say{Room: cmd.Room, Act: cmd.Act, Terms: cmd.Terms, Why: cmd.Why})
 		daemon.Audit(qs.cfg.Log, *act, err)
 	}
-}
-
-// refusalOrNil converts a refusal to an error. It is needed because a nil *proto.Refusal in an
-// error variable does not equal nil.
-func refusalOrNil(r *proto.Refusal) error {
-	if r == nil {
-		return nil
-	}
-	return r
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"roomcast/gateway/loop"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
 )
@@ -32,12 +33,7 @@ func (c *CountedConn) Close() error {
 
 // CloseWrite closes our side of the connection for writing. The package net/http calls it before
 // it closes a connection.
-func (c *CountedConn) CloseWrite() error {
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return nil
-}
+func (c *CountedConn) CloseWrite() error { return loop.CloseWrite(c.Conn) }
 
 // TakeBack takes the connection of the request r back from net/http. The connection's loop then
 // answers r as if it were the first request of the connection.

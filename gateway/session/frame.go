@@ -22,7 +22,7 @@ func (c *commands) frame(s *session, f *wire.Frame) {
 		if !s.conformance() {
 			c.slowDown(s)
 		}
-		c.buf = wire.AppendPong(c.buf[:0], f.Payload)
+		c.buf = wire.AppendFrame(c.buf[:0], wire.OpPong, f.Payload)
 		c.hub.Send(s.id, c.buf)
 		c.checkQueue(s)
 	case wire.OpPong:
@@ -57,7 +57,7 @@ func (c *commands) frame(s *session, f *wire.Frame) {
 func (c *commands) message(s *session, op wire.Op, payload []byte, wait time.Duration) {
 	switch {
 	case s.kind == echo:
-		c.buf = wire.AppendMessage(c.buf[:0], op, payload)
+		c.buf = wire.AppendFrame(c.buf[:0], op, payload)
 		c.hub.Send(s.id, c.buf)
 	case s.kind == jsonKind && op == wire.OpBinary:
 		c.close(s, proto.CloseUnsupported, "a JSON session takes text frames; bytes go into say as bin", proto.LeftServer)

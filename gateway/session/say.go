@@ -8,6 +8,7 @@ import (
 	"roomcast/gateway/loop"
 	"roomcast/gateway/publish"
 	"roomcast/proto"
+	"roomcast/proto/daemon"
 )
 
 // maxSaying is how many messages of one session may wait to be stored. At this number, the
@@ -77,7 +78,7 @@ func (c *commands) sayJSON(s *session, cmd *proto.Command) error {
 func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
 	id, command, act := s.id, string(cmdID), c.actOf(s, &say)
 	c.say(s, say, func(reply proto.Reply) {
-		audit(c.cfg.Log, act, reply)
+		daemon.AuditReply(c.cfg.Log, act, &reply)
 		s := c.get(id)
 		switch {
 		case s == nil || s.phase != open:

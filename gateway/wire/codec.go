@@ -22,7 +22,7 @@ type Frames struct {
 func NewFrames() [Framings]Frames { return [...]Frames{Plain: {}, Deflated: {new(Deflater)}} }
 
 // AppendText appends a text message that is sent to one connection only.
-func (f Frames) AppendText(b, text []byte) []byte { return AppendText(b, text) }
+func (f Frames) AppendText(b, text []byte) []byte { return AppendFrame(b, OpText, text) }
 
 // AppendClose appends a close frame; see the function [AppendClose].
 func (f Frames) AppendClose(b []byte, code proto.CloseCode, reason string) []byte {
@@ -30,13 +30,13 @@ func (f Frames) AppendClose(b []byte, code proto.CloseCode, reason string) []byt
 }
 
 // AppendPing appends a ping without a payload.
-func (f Frames) AppendPing(b []byte) []byte { return AppendPing(b, nil) }
+func (f Frames) AppendPing(b []byte) []byte { return AppendFrame(b, OpPing, nil) }
 
 func (f Frames) message(b []byte, op Op, payload []byte) []byte {
-	if f.deflater != nil && len(payload) >= minDeflate {
+	if f.deflater != nil {
 		return f.deflater.AppendDeflated(b, op, payload)
 	}
-	return append(AppendHeader(b, op, len(payload)), payload...)
+	return AppendFrame(b, op, payload)
 }
 
 // JSON is the codec of JSON sessions. They receive every event in the form that is in the log.

@@ -48,7 +48,7 @@ func (d *Deflater) AppendDeflated(b []byte, op Op, payload []byte) []byte {
 			return append(appendHeader(b, rsv1|byte(op), len(packed)), packed...)
 		}
 	}
-	return append(AppendHeader(b, op, len(payload)), payload...)
+	return AppendFrame(b, op, payload)
 }
 
 // deflate returns the compressed payload, which is valid until the next call.

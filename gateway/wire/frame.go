@@ -29,24 +29,10 @@ func appendHeader(b []byte, bits byte, n int) []byte {
 	}
 }
 
-// AppendMessage appends a text or binary frame in the form that a server sends.
-func AppendMessage(b []byte, op Op, payload []byte) []byte {
+// AppendFrame appends a frame in the form that a server sends. The payload of a ping or pong must
+// not be longer than 125 bytes.
+func AppendFrame(b []byte, op Op, payload []byte) []byte {
 	return append(AppendHeader(b, op, len(payload)), payload...)
-}
-
-// AppendText appends a text frame in the form that a server sends.
-func AppendText(b, payload []byte) []byte {
-	return append(AppendHeader(b, OpText, len(payload)), payload...)
-}
-
-// AppendPing appends a ping. The payload must not be longer than 125 bytes.
-func AppendPing(b, payload []byte) []byte {
-	return append(AppendHeader(b, OpPing, len(payload)), payload...)
-}
-
-// AppendPong appends a pong. The payload must not be longer than 125 bytes.
-func AppendPong(b, payload []byte) []byte {
-	return append(AppendHeader(b, OpPong, len(payload)), payload...)
 }
 
 // AppendClose appends a close frame. It cuts a reason after at most 123 bytes, between two

@@ -25,11 +25,11 @@ func TestFramesAgreeWithGobwas(t *testing.T) {
 				t.Errorf("%s of %d bytes: got % x ...", what, n, got[:min(len(got), 12)])
 			}
 		}
-		check("text", wire.AppendText(nil, p), ws.NewTextFrame(p))
-		check("binary", wire.AppendMessage(nil, wire.OpBinary, p), ws.NewBinaryFrame(p))
+		check("text", wire.AppendFrame(nil, wire.OpText, p), ws.NewTextFrame(p))
+		check("binary", wire.AppendFrame(nil, wire.OpBinary, p), ws.NewBinaryFrame(p))
 		if n <= 125 {
-			check("ping", wire.AppendPing(nil, p), ws.NewPingFrame(p))
-			check("pong", wire.AppendPong(nil, p), ws.NewPongFrame(p))
+			check("ping", wire.AppendFrame(nil, wire.OpPing, p), ws.NewPingFrame(p))
+			check("pong", wire.AppendFrame(nil, wire.OpPong, p), ws.NewPongFrame(p))
 		}
 	}
 	for _, tt := range []struct {

@@ -12,13 +12,8 @@ func parseHeader(b []byte) (h ws.Header, size int, err error) {
 	if len(b) < 2 {
 		return h, 0, nil
 	}
-	h.Fin = b[0]&0x80 != 0
-	h.Rsv = b[0] >> 4 & 0x7
-	h.OpCode = ws.OpCode(b[0] & 0xF)
-	h.Masked = b[1]&0x80 != 0
-	h.Length = int64(b[1] & 0x7F)
-	size = 2
-	switch short := h.Length; short {
+	h, size = firstBytes(b), 2
+	switch h.Length {
 	case 126:
 		if len(b) < 4 {
 			return h, 0, nil
@@ -51,19 +46,25 @@ func parseHeader(b []byte) (h ws.Header, size int, err error) {
 	return h, size, nil
 }
 
+// firstBytes returns what the first two bytes of a frame say. A Length of 126 or 127 means that the
+// length follows.
+func firstBytes(b []byte) ws.Header {
+	return ws.Header{
+		Fin:    b[0]&0x80 != 0,
+		Rsv:    b[0] >> 4 & 0x7,
+		OpCode: ws.OpCode(b[0] & 0xF),
+		Masked: b[1]&0x80 != 0,
+		Length: int64(b[1] & 0x7F),
+	}
+}
+
 // checkFirst returns an error if the first two bytes of a frame show that it is wrong. So the
 // reader need not wait for the rest of the header.
 func (r *Reader) checkFirst(b []byte) error {
 	if len(b) < 2 {
 		return nil
 	}
-	h := ws.Header{
-		Fin:    b[0]&0x80 != 0,
-		Rsv:    b[0] >> 4 & 0x7,
-		OpCode: ws.OpCode(b[0] & 0xF),
-		Masked: b[1]&0x80 != 0,
-		Length: int64(b[1] & 0x7F), // 126 and 127 also exceed the limit of a control frame
-	}
+	h := firstBytes(b) // a Length of 126 or 127 also exceeds the limit of a control frame
 	state := ws.StateServerSide
 	if r.op != 0 {
 		state = state.Set(ws.StateFragmented)

@@ -52,6 +52,20 @@ func Audit(log *slog.Logger, a Act, refused error) {
 	log.LogAttrs(context.Background(), slog.LevelInfo, "audit", attrs...)
 }
 
+// AuditReply writes the log line of an act when the room's owner has replied. A nil act means that
+// the request was a message.
+func AuditReply(log *slog.Logger, a *Act, reply *proto.Reply) {
+	if a == nil {
+		return
+	}
+	a.Seq = reply.Seq
+	if reply.Refusal != nil {
+		Audit(log, *a, reply.Refusal)
+		return
+	}
+	Audit(log, *a, nil)
+}
+
 // ActOf returns the description of an act in a room, with the fields of its terms.
 func ActOf(room proto.Room, act proto.Act, terms *proto.Terms, why string) Act {
 	return Act{Name: string(act), Room: room.String(), Target: terms.Member, Of: terms.Seq, Why: why}

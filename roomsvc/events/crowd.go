@@ -63,7 +63,7 @@ func (c *crowd) change(m *proto.PresenceChange, now time.Time) (list []news, beh
 		}
 		for _, d := range m.Deltas {
 			if d.Left == "" {
-				list = c.join(list, s, d.Identity, now)
+				list = c.join(list, s, d.Identity)
 			} else {
 				list = c.leave(list, s, d.ID, d.Left, now)
 			}
@@ -105,7 +105,7 @@ func (c *crowd) replace(s *share, people []proto.Identity, now time.Time) (list 
 	stay := make(map[string]bool, len(people))
 	for _, who := range people {
 		stay[who.ID] = true
-		list = c.join(list, s, who, now)
+		list = c.join(list, s, who)
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.people)) {
 		if !stay[id] {
@@ -115,7 +115,7 @@ func (c *crowd) replace(s *share, people []proto.Identity, now time.Time) (list 
 	return list
 }
 
-func (c *crowd) join(list []news, s *share, who proto.Identity, now time.Time) []news {
+func (c *crowd) join(list []news, s *share, who proto.Identity) []news {
 	if _, known := s.people[who.ID]; known {
 		s.people[who.ID] = who // the name may be new
 		return list

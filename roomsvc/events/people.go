@@ -124,9 +124,9 @@ func (p *people) tick(ctx context.Context, now time.Time) {
 	if (len(p.ask.Partitions) > 0 || len(p.ask.Rooms) > 0) && now.Sub(p.asked) >= askPause {
 		p.sendQuestion(ctx, now)
 	}
-	for number, s := range p.partitions {
+	for _, s := range p.partitions {
 		if s != nil {
-			p.settle(number, s, now)
+			p.settle(s, now)
 		}
 	}
 }

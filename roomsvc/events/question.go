@@ -126,7 +126,7 @@ func (p *people) believe(rooms map[proto.Room]bool, now time.Time) {
 
 // settle ends the question about a room when the gateways have had enough time to answer. It then
 // sends one event about the room. It also drops rooms that have been empty for long.
-func (p *people) settle(number int, s *owned, now time.Time) {
+func (p *people) settle(s *owned, now time.Time) {
 	if !s.settle.IsZero() {
 		if now.Before(s.settle) || !s.known && now.Before(s.settle.Add(believeTime)) {
 			return

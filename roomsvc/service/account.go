@@ -2,7 +2,6 @@ package service
 
 import (
 	"encoding/json"
-	"log/slog"
 	"slices"
 
 	"github.com/nats-io/nats.go"
@@ -41,16 +40,6 @@ func actOf(c *command, cmd *room.Command) *daemon.Act {
 	act := daemon.ActOf(c.to, cmd.Act, &cmd.Terms, cmd.Why)
 	act.By, act.Credential, act.Holder = cmd.From.ID, "nats", account
 	return &act
-}
-
-// audit writes an act and its outcome to the audit log.
-func audit(log *slog.Logger, act *daemon.Act, reply proto.Reply) {
-	act.Seq = reply.Seq
-	if reply.Refusal != nil {
-		daemon.Audit(log, *act, reply.Refusal)
-		return
-	}
-	daemon.Audit(log, *act, nil)
 }
 
 // trusts reports whether a command may name its sender. The NATS server adds a header to requests

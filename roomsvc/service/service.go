@@ -346,9 +346,7 @@ func (s *Service) answer(to returnPath, reply proto.Reply, since time.Time) {
 		return
 	}
 	s.metrics.answered(&reply, since)
-	if to.act != nil {
-		audit(s.cfg.Log, to.act, reply)
-	}
+	daemon.AuditReply(s.cfg.Log, to.act, &reply)
 	if to.local != nil {
 		to.local(reply)
 		return

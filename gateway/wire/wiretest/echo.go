@@ -89,7 +89,7 @@ func (e *Echo) answer(c *echoConn, f wire.Frame) (err error) {
 	}
 	switch f.Op {
 	case wire.OpPing:
-		c.out = wire.AppendPong(c.out, p)
+		c.out = wire.AppendFrame(c.out, wire.OpPong, p)
 	case wire.OpClose:
 		c.out, c.ending = wire.AppendClose(c.out, f.Close, string(p)), true
 	case wire.OpText, wire.OpBinary:
