@@ -19,6 +19,7 @@ import (
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
+	"roomcast/proto/natstest"
 	"roomcast/proto/seal"
 )
 
@@ -187,13 +188,7 @@ func TestAnotherEpochIsAnnounced(t *testing.T) {
 	old := s.Room("lobby", "e1")
 	old.Append(3)
 	a.follow(t, old.Name)
-	stream, err := s.JS.Stream(t.Context(), proto.StreamName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Purge(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Purge(t, s.Conn(), proto.StreamName, ">")
 	s.Room("lobby", "e2").Append(4)
 	a.seesThese(t, old.Name, "gap 4-0 reset", "1", "2", "3", "4")
 }

@@ -6,11 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"roomcast/gateway/publish"
 	"roomcast/gateway/session"
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // moderated is a room with a moderator on /ws, and with members on two gateways.
@@ -313,21 +312,9 @@ func TestBanHoldsInAnEmptyRoomIfAReplicaIsBehind(t *testing.T) {
 	m.act(`"act":"ban","member":"ann","key":"b1"`)
 	m.mod.send(`{"id":"l","leave":{"room":"` + m.room + `"}}`)
 	m.mod.wantSoon(`{"id":"l","ok":*`)
-	nc := backend.ns.Connect(t)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	room := proto.MustRoom(m.room)
-	for name, subject := range map[string]string{proto.StreamName: room.LogSubject(), proto.StateStream: room.StateSubject()} {
-		stream, err := js.Stream(t.Context(), name)
-		if err == nil {
-			err = stream.Purge(t.Context(), jetstream.WithPurgeSubject(subject))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	nc, room := backend.ns.Connect(t), proto.MustRoom(m.room)
+	natstest.Purge(t, nc, proto.StreamName, room.LogSubject())
+	natstest.Purge(t, nc, proto.StateStream, room.StateSubject())
 	g := start(t, withTokens(t)) // it has not read the room before
 	g.bearer("/room/"+m.room+"/", tokenOf("ann", "*=read say", time.Hour)).wantSoon("close 4102 a moderator has banned you from this room*")
 	m.member(g, "bob")

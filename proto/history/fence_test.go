@@ -11,6 +11,7 @@ import (
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
+	"roomcast/proto/natstest"
 )
 
 // If an owner's marker was removed from the log, the owner must learn this at once. Waiting would
@@ -32,13 +33,7 @@ func TestRemovedMarkerVoidsTheFence(t *testing.T) {
 	if n, err := log.Newest(t.Context(), room.Name, fence); err != nil || n.Record.Seq != 3 {
 		t.Fatalf("got seq %d, %v, want 3", n.Record.Seq, err)
 	}
-	stream, err := js.Stream(t.Context(), proto.StreamName)
-	if err == nil {
-		err = stream.Purge(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	natstest.Purge(t, s.Conn(), proto.StreamName, ">")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if _, err := log.Newest(ctx, room.Name, fence); !errors.Is(err, history.ErrGone) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // startLimit is how long a server may take to start. waitLimit is how long [Eventually] waits.
@@ -202,6 +203,22 @@ func Run(tb testing.TB, part string, run func(context.Context) error) (stop func
 	})
 	tb.Cleanup(stop)
 	return stop
+}
+
+// Purge removes the messages of a subject from a stream. The subject ">" stands for all messages.
+func Purge(tb testing.TB, nc *nats.Conn, stream, subject string) {
+	tb.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s, err := js.Stream(tb.Context(), stream)
+	if err == nil {
+		err = s.Purge(tb.Context(), jetstream.WithPurgeSubject(subject))
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // Eventually waits until cond returns true. The test fails if this takes longer than a minute.

@@ -440,13 +440,7 @@ func TestDroppedEventsAreCounted(t *testing.T) {
 		})
 	}
 	said(5)
-	s, err := js.Stream(t.Context(), proto.EventsStream)
-	if err == nil {
-		err = s.Purge(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	natstest.Purge(t, nc, proto.EventsStream, ">")
 	do(t, nc, "lobby", "ann", "text", "after")
 	r.set(nil)
 	natstest.Eventually(t, "the event", func() bool { return slices.Equal(texts(r.got()), []string{"after"}) })

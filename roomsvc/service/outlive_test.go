@@ -97,17 +97,7 @@ func TestNextOwnerWritesTheMissingSnapshot(t *testing.T) {
 	say(t, nc, "lobby", "u", "1", "hi")
 	ask(t, nc, actOn("lobby", "mod", "c", proto.ActClose))
 	stop()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	states, err := js.Stream(t.Context(), proto.StateStream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := states.Purge(t.Context(), jetstream.WithPurgeSubject(lobby.StateSubject())); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Purge(t, nc, proto.StateStream, lobby.StateSubject())
 	_, stop = startService(t, srv)
 	defer stop()
 	say(t, nc, "lobby", "u", "2", "late")

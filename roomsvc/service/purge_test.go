@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"roomcast/proto"
 	"roomcast/proto/natstest"
 )
@@ -18,17 +16,7 @@ func TestPurgedLogIsServedAgain(t *testing.T) {
 	_, stop := startService(t, srv)
 	defer stop()
 	nc := srv.Connect(t)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream, err := js.Stream(t.Context(), proto.StreamName)
-	if err == nil {
-		err = stream.Purge(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	natstest.Purge(t, nc, proto.StreamName, ">")
 	for _, room := range []string{"lobby", "hall"} {
 		natstest.Eventually(t, room+" to be served", func() bool {
 			m, err := nc.RequestMsg(message(room, "u", "k", "hi"), time.Second)

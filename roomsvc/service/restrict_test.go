@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
 	"roomcast/proto/history"
@@ -25,23 +24,7 @@ func restrict(t *testing.T, nc *nats.Conn, act proto.Act, member string) {
 // dropSnapshot removes the snapshot of the lobby, as if the owner had died before writing it.
 func dropSnapshot(t *testing.T, nc *nats.Conn) {
 	t.Helper()
-	purge(t, nc, proto.StateStream, proto.MustRoom("lobby").StateSubject())
-}
-
-// purge removes the messages of a subject from a stream.
-func purge(t *testing.T, nc *nats.Conn, name, subject string) {
-	t.Helper()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream, err := js.Stream(t.Context(), name)
-	if err == nil {
-		err = stream.Purge(t.Context(), jetstream.WithPurgeSubject(subject))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	natstest.Purge(t, nc, proto.StateStream, proto.MustRoom("lobby").StateSubject())
 }
 
 // refusedAs checks that a message of the sender is refused with the code. The empty code stands for
@@ -107,7 +90,7 @@ func TestOwnerTellsTheStateOfAnEmptyRoom(t *testing.T) {
 	nc := srv.Connect(t)
 	_, stop := startService(t, srv)
 	restrict(t, nc, proto.ActBan, "ann")
-	purge(t, nc, proto.StreamName, proto.MustRoom("lobby").LogSubject())
+	natstest.Purge(t, nc, proto.StreamName, proto.MustRoom("lobby").LogSubject())
 	log := history.New(nc, nil)
 	log.Owners = true
 	lobby, fresh := proto.MustRoom("lobby"), proto.MustRoom("fresh")
@@ -154,7 +137,7 @@ func TestRestrictionsSurviveTheLog(t *testing.T) {
 	nc := srv.Connect(t)
 	_, stop := startService(t, srv)
 	restrict(t, nc, proto.ActBan, "ann")
-	purge(t, nc, proto.StreamName, proto.MustRoom("lobby").LogSubject())
+	natstest.Purge(t, nc, proto.StreamName, proto.MustRoom("lobby").LogSubject())
 	stop()
 	natstest.Eventually(t, "the log of the room to be empty", func() bool { return logOf(t, nc, "lobby") == 0 })
 	if l := limitsOf(t, nc); !l.Banned("ann", time.Now()) {
