@@ -377,6 +377,8 @@ func TestPermissionEndsWithTheMembership(t *testing.T) {
 	close(left)
 	c.send(`{"id":3,"join":{"room":"` + other + `"}}`) // this answer comes after the other one
 	c.want(`{"id":3,"ok":*`)
+	c.nc.Close()
+	eventually(t, "the sessions to leave nothing", func() bool { return g.leftovers() == "[]" })
 }
 
 // If the backend's answer to connect has no until, it is for one session. Then the answer to a join

@@ -58,15 +58,15 @@ func rejoined(c *commands, room proto.Room, id string) func(*session, *proto.Ref
 
 // notJoined answers a join that failed because the gateway cannot follow the room.
 func (lc *lifecycle) notJoined(s *session, n hub.Notice) {
-	refusal := unreadable(n.Err)
+	refusal, k := unreadable(n.Err), memberKey{s.id, n.Room}
+	delete(lc.permissions.until, k)
 	if s.phase == joiningIn || s.kind == events {
 		lc.close(s, proto.CloseUnavailable, refusal.Message, proto.LeftServer)
+		delete(lc.joins, k)
 		return
 	}
-	k := memberKey{s.id, n.Room}
 	cmd := lc.joins[k]
 	delete(lc.joins, k)
-	delete(lc.permissions.until, k)
 	lc.answerRefusal(s, []byte(cmd), refusal)
 }
 

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -263,11 +264,8 @@ func TestRevocationEndsAStreamThatWaitsForItsRooms(t *testing.T) {
 	away.Store(true)
 	c := g.connect()
 	c.write([]byte("GET " + streamOf("lobby", "attic") + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + tokenOf("ann", "", time.Hour) + "\r\n\r\n"))
-	for left := ""; left != "[1 in streams 3 in joins]"; { // the joins of two rooms, and the answer to the request
-		found := make(chan []string, 1)
-		g.loops[0].Post(func() { found <- g.sessions[0].Leftovers() })
-		left = fmt.Sprint(<-found)
-	}
+	// These are the joins of two rooms, and the answer to the request.
+	eventually(t, "the joins", func() bool { return g.leftovers() == "[1 in streams 3 in joins]" })
 	g.auth.Revoked().Add([]proto.Revocation{{ID: "ann", At: time.Now().Add(time.Second).UnixMilli()}})
 	if got := c.status(); got != http.StatusUnauthorized {
 		t.Errorf("got status %d, want 401", got)
@@ -275,6 +273,16 @@ func TestRevocationEndsAStreamThatWaitsForItsRooms(t *testing.T) {
 	c.nc.Close()
 	eventually(t, "the session to end", func() bool { return g.sessions[0].Stats().Sockets.Load() == 0 })
 	away.Store(false)
+}
+
+// A stream ends if the gateway cannot follow one of its rooms. Nothing of the joins remains.
+func TestStreamEndsIfARoomCannotBeFollowed(t *testing.T) {
+	g := start(t, func(s *settings) { s.loop.Loops, s.bridge.Follow.MaxRooms = 1, 1 })
+	run := time.Now().UnixNano()
+	r := g.read(streamOf(fmt.Sprintf("one_%d", run), fmt.Sprintf("two_%d", run)))
+	if body, _ := io.ReadAll(r.body); !strings.Contains(string(body), `"code":4004`) {
+		t.Errorf("got status %d, %s, want 4004", r.status, body)
+	}
 }
 
 func TestExpiryEndsReadersOfEvents(t *testing.T) {
