@@ -165,9 +165,20 @@ func (r *reader) shell(b block) {
 	}
 }
 
-// page runs a block of JavaScript in a page that another port of this machine serves.
+// page runs a block of JavaScript in a page that another port of this machine serves. The room has
+// a message of a guest without a name, a message without text, and an act.
 func (r *reader) page(b block) {
 	r.t.Helper()
+	for path, body := range map[string]string{"messages?from=zed": `{"text":"hi"}`, "messages?from=zoe": `{"data":1}`, "mute": `{"member":"zed","for":"1s"}`} {
+		resp, err := http.Post("http://localhost:8000/api/rooms/lobby/"+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			r.t.Errorf("POST %s: got status %d", path, resp.StatusCode)
+		}
+	}
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprintf(w, "<script>window.lines = []; console.log = (...a) => lines.push(a.join(' '))</script>\n<script type=module>\n%s</script>", b.text)
@@ -177,7 +188,8 @@ func (r *reader) page(b block) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.inTab("http://localhost:"+port, `lines.some((l) => /^stored as \d+$/.test(l)) && lines.some((l) => / Ann hello$/.test(l))`)
+	r.inTab("http://localhost:"+port, `[/^stored as \d+$/, /^\d+ Ann hello$/, /^\d+ zed hi$/, /^\d+ zoe \[no text\]$/, /^\d+ api muted$/].every((want) => lines.some((l) => want.test(l)))
+		&& !lines.some((l) => l.includes("undefined"))`)
 }
 
 // browse opens the page of Roomcast and waits for the messages of the other blocks.
@@ -307,6 +319,10 @@ func TestExamples(t *testing.T) {
 				return
 			}
 		}
+	}
+	old := exec.Command("node", "--no-experimental-websocket", "../examples/chat/chat.mjs", url+"room/lobby/")
+	if out, err := old.CombinedOutput(); err == nil || !strings.HasPrefix(string(out), "chat.mjs needs Node 22") {
+		t.Errorf("chat without WebSocket: got %v, %s", err, out)
 	}
 	first := bot()
 	for end := time.Now().Add(patience); !strings.Contains(fetch(t, url+"api/rooms/lobby/members"), `"bot"`); time.Sleep(20 * time.Millisecond) {

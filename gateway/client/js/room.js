@@ -2,7 +2,7 @@
 //
 //   import { connect } from "@roomcast/client"; // or the address of /room.js on a gateway
 //   const room = connect("http://localhost:8000/").room("lobby", { last: 50 });
-//   room.on("event", (event) => console.log(event.seq, event.from.name, event.text));
+//   room.on("event", ({ seq, from, kind, text }) => console.log(seq, from.name ?? from.id, kind ?? text ?? "[no text]"));
 //   const seq = await room.say("hello"); // it is stored
 //
 // It keeps the promises of the protocol over reconnects and restarts of the server. Events of

@@ -8,6 +8,10 @@
 import { createInterface } from "node:readline";
 import { connect } from "../../../gateway/client/js/room.js";
 
+if (!globalThis.WebSocket) {
+  console.error("chat.mjs needs Node 22, or Node 20 with --experimental-websocket");
+  process.exit(1);
+}
 const [url = "http://localhost:8000/room/lobby/", name = "somebody"] = process.argv.slice(2);
 const chat = connect({ url, name });
 const room = chat.room(undefined, { last: 20 }); // without a name: the room in the URL

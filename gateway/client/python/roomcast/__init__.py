@@ -6,7 +6,7 @@
         async for item in room:
             match item:
                 case roomcast.Event(text=str(text)):
-                    print(item.seq, item.sender.name, text)
+                    print(item.seq, item.sender.name or item.sender.id, text)
                 case roomcast.Gap():
                     print("messages", item.first, "to", item.last, "are gone")
 
