@@ -7,9 +7,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Version is the version of both programs: three numbers, as semver defines them. CHANGELOG.md
-// lists the changes of each version.
-const Version = "0.1.0"
+// Version is the version of both programs and of the packages for JavaScript and Python: three
+// numbers, as semver defines them. Between two versions it is the next one, followed by "-dev".
+// CHANGELOG.md lists the changes of each version.
+const Version = "0.2.0-dev"
 
 // commit returns the commit from which this program was built. It returns "" if the build has
 // not recorded the commit.
