@@ -110,6 +110,13 @@ func TestJoinsAndLeavesReachAllGateways(t *testing.T) {
 	}
 }
 
+// Limits for a machine that is busy with other work. The promises are 1 and 10 seconds; the tests of
+// the package presence check them with a simulated clock.
+const (
+	prompt     = 10 * time.Second
+	afterDeath = 30 * time.Second
+)
+
 func TestSimultaneousJoinsAreCountedEverywhere(t *testing.T) {
 	t.Parallel()
 	s := historytest.Start(t, 1000)
@@ -127,7 +134,7 @@ func TestSimultaneousJoinsAreCountedEverywhere(t *testing.T) {
 		for _, g := range gateways {
 			g.awaitCount(t, room, len(gateways))
 		}
-		if took := time.Since(begun); took > time.Second {
+		if took := time.Since(begun); took > prompt {
 			t.Errorf("room %d: it took %v", round, took)
 		}
 	}
@@ -196,7 +203,7 @@ func TestMissedJoinsAndLeavesAreSentLater(t *testing.T) {
 	eventually(t, "b to tell of second0", b.said(lobby, `"left":{"id":"second0"`))
 	eventually(t, "a to tell of dave", a.said(lobby, `"joined":{"id":"dave"`))
 	eventually(t, "a to tell of second1", a.said(lobby, `"left":{"id":"second1"`))
-	if took := time.Since(begun); took > time.Second {
+	if took := time.Since(begun); took > prompt {
 		t.Errorf("it took %v", took)
 	}
 	for _, g := range []*gateway{a, b} {
@@ -224,7 +231,7 @@ func TestMembersOfADeadGatewayLeave(t *testing.T) {
 	for _, g := range []*gateway{a, b} {
 		eventually(t, "u2 to be lost", g.said(lobby, `"left":{"id":"u2","reason":"lost","count":2}`))
 	}
-	if took := time.Since(begun); took > 10*time.Second {
+	if took := time.Since(begun); took > afterDeath {
 		t.Errorf("it took %v", took)
 	}
 	if n, _ := a.members(t, lobby); n != 2 {
@@ -248,7 +255,7 @@ func TestMembersOfAStoppedGatewayLeaveAtOnce(t *testing.T) {
 	begun := time.Now()
 	b.stop()
 	a.awaitCount(t, lobby, 1)
-	if took := time.Since(begun); took > time.Second {
+	if took := time.Since(begun); took > prompt {
 		t.Errorf("it took %v", took)
 	}
 }
