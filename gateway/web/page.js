@@ -7,7 +7,7 @@ import { Announcer, People, face } from "./people.js";
 import { Rooms, roomName } from "./rooms.js";
 import { c, cleanName, copied, keep, keeper, newest } from "./start.js";
 import { Timeline } from "./timeline.js";
-import { closeText, nameOf, refusalText, translate, whenOf, words } from "./words.js";
+import { closeText, failureText, nameOf, refusalText, translate, whenOf, words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const home = new URL(".", import.meta.url); // the server's root, which may be below a path
@@ -175,7 +175,7 @@ function joined(name) {
     if (r !== room) return;
     timeline.outgoing(message);
     if (message.error?.code === "muted" && !mutes.has(r)) muted(r, { kind: "muted", member: c.you.id });
-    if (message.state === "failed" && message.error.code !== "closed_by_word") announcer.say(words.notSent(refusalText(message.error)));
+    if (message.state === "failed" && message.error.code !== "closed_by_word") announcer.say(failureText(message.error));
     if (message.took) facts?.stored(message.took);
     facts?.show(room);
   });

@@ -3,7 +3,7 @@
 // ten thousand messages need no more memory than MOST rows.
 
 import { bubble, make } from "./bubble.js";
-import { dayOf, fullTime, hueOf, initialOf, nameOf, refusalText, timeOf, whenOf, words } from "./words.js";
+import { dayOf, failureText, fullTime, hueOf, initialOf, nameOf, timeOf, whenOf, words } from "./words.js";
 
 const MOST = 250; // rows at any time
 const KEPT = 150; // rows that remain after a flood has filled the window
@@ -434,7 +434,7 @@ export class Timeline {
       const retry = make("button", "", words.retry), discard = make("button", "", words.discard);
       retry.onclick = () => this.#host.retry(message);
       discard.onclick = () => this.discard(message);
-      line.append(words.failed(refusalText(message.error)) + " ", retry, discard);
+      line.append(failureText(message.error) + " ", retry, discard);
     } else if (message.state === "pending") {
       line.append(make("span", "there", words.sending), make("span", "away", words.queued));
     }

@@ -33,7 +33,7 @@ const en = {
   gap: (n) => (n === 1 ? "1 message is no longer available" : `${n} messages are no longer available`),
   damaged: (n) => (n === 1 ? "1 message is damaged and cannot be shown" : `${n} messages are damaged and cannot be shown`),
   trimmed: "Older messages are no longer available", reset: "This room has a new history", begin: "This is the beginning of the room",
-  binary: (n) => `${n} bytes`, failed: (why) => `Not sent: ${why}`,
+  binary: (n) => `${n} bytes`, uncertain: "It is unknown whether this message was stored.",
   actions: (name) => `What to do about ${name}`, moderate: "Moderate", undo: "Undo", reopen: "Open the room again", cancel: "Cancel", save: "Save",
   editing: "You are editing a message", notDone: (text) => `Not done: ${text}`,
   mutedNow: (until, why) => `You cannot write here${until ? ` until ${until}` : ""}: a moderator has muted you${why ? ` (${why})` : ""}.`,
@@ -81,7 +81,7 @@ const zh = {
     return (said[kind] ?? kind) + (why ? `（${why}）` : "");
   },
   gap: (n) => `有 ${n} 条消息已不再保留`, damaged: (n) => `有 ${n} 条消息已损坏，无法显示`, trimmed: "更早的消息已不再保留", reset: "房间已重新开始", begin: "房间从这里开始",
-  binary: (n) => `${n} 字节`, failed: (why) => `未发送：${why}`,
+  binary: (n) => `${n} 字节`, uncertain: "无法确定此消息是否已保存。",
   actions: (name) => `对“${name}”的操作`, moderate: "管理", undo: "撤销", reopen: "重新开放", cancel: "取消", save: "保存",
   editing: "正在编辑消息", notDone: (text) => `未完成：${text}`,
   mutedNow: (until, why) => `你${until ? `在 ${until} 之前` : ""}不能发言：管理员已将你禁言${why ? `（${why}）` : ""}。`,
@@ -169,6 +169,9 @@ function because(text, code, message) {
 
 /** A refusal in the reader's language. @param {{code: string, message: string}} refusal */
 export const refusalText = ({ code, message }) => (code in words.codes ? because(words.codes[code], code, message) : message);
+
+/** Why one of our messages has failed. A message with the code uncertain may be stored. */
+export const failureText = (error) => (error.code === "uncertain" ? words.uncertain : words.notSent(refusalText(error)));
 
 /** Why the connection was closed, in the reader's language. */
 export function closeText(code, reason) {

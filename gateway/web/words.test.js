@@ -31,6 +31,14 @@ test("a language tag that Intl refuses does not break the page", async () => {
   }
 });
 
+test("a message that may be stored is not called unsent", async () => {
+  for (const [lang, unsent] of [["en", /^Not sent: /], ["zh", /^未发送：/]]) {
+    const { failureText } = await load(`?lang=${lang}`);
+    assert.match(failureText({ code: "muted", message: "no" }), unsent);
+    assert.doesNotMatch(failureText({ code: "uncertain", message: "it is unknown" }), unsent);
+  }
+});
+
 test("every gap has a text in every language", async () => {
   for (const lang of ["en", "zh"]) {
     const { words } = await load(`?lang=${lang}`);
