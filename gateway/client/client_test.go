@@ -412,3 +412,25 @@ func TestALostRightEndsTheMembership(t *testing.T) {
 		t.Errorf("got %+v, want the refusal of the lobby", n)
 	}
 }
+
+// The longest wait begins at a nanosecond, so a longer one shows that it has grown.
+func TestWaitsGrowIfEachSessionEndsSoon(t *testing.T) {
+	s := newScript(t)
+	cfg := s.config()
+	cfg.MinBackoff = 1
+	c, p := s.dial(cfg)
+	for {
+		p.close(proto.CloseShed)
+		n, err := c.Next(within(t))
+		for err == nil && n.Link == nil {
+			n, err = c.Next(within(t))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.Link.Again > 1 {
+			return
+		}
+		p = s.again()
+	}
+}

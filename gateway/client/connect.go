@@ -35,7 +35,7 @@ type connector struct {
 func (c *connector) run(ctx context.Context) {
 	next := rand.IntN(len(c.cfg.URLs))
 	for failures := 0; ; {
-		begun, err := c.session(ctx, c.cfg.URLs[next%len(c.cfg.URLs)])
+		lasted, err := c.session(ctx, c.cfg.URLs[next%len(c.cfg.URLs)])
 		next++
 		if ctx.Err() != nil {
 			c.state.end(ErrClosed)
@@ -46,7 +46,7 @@ func (c *connector) run(ctx context.Context) {
 			c.state.end(err)
 			return
 		}
-		if begun {
+		if lasted > stable {
 			failures = 0
 		}
 		wait := backoff(failures, c.cfg.MinBackoff, c.cfg.MaxBackoff)
@@ -66,13 +66,17 @@ func backoff(failures int, low, high time.Duration) time.Duration {
 	return rand.N(bound) + 1
 }
 
-// session opens a connection, serves it and returns when it has ended. It also reports whether a
-// session had begun on it.
-func (c *connector) session(ctx context.Context, base string) (begun bool, err error) {
+// stable is a time. Only a session that has lasted longer resets the backoff: each session may end
+// for the same reason, soon after its begin.
+const stable = 5 * time.Second
+
+// session opens a connection, serves it and returns when it has ended. It also returns how long the
+// session has lasted; 0 = no session had begun.
+func (c *connector) session(ctx context.Context, base string) (lasted time.Duration, err error) {
 	number, resume := c.state.upcoming()
 	l, err := c.open(ctx, number, base, resume)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	unblock := context.AfterFunc(ctx, func() { l.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer unblock()
@@ -81,22 +85,23 @@ func (c *connector) session(ctx context.Context, base string) (begun bool, err e
 	l.conn.SetReadDeadline(time.Now().Add(dialTimeout))
 	p, err := l.next()
 	if err != nil {
-		return false, fmt.Errorf("read hello: %w", err)
+		return 0, fmt.Errorf("read hello: %w", err)
 	}
 	in, err := parseFrame(p)
 	if err != nil || in.Hello == nil {
-		return false, errors.New("read hello: the first frame is not a hello")
+		return 0, errors.New("read hello: the first frame is not a hello")
 	}
 	c.received(number, p)
 	if c.tickets && proto.IsGuest(in.Hello.You.ID) {
 		c.state.forgetResume()
-		return false, errors.New("the server took the client for a guest")
+		return 0, errors.New("the server took the client for a guest")
 	}
 	l.conn.SetReadDeadline(time.Time{})
 	if ctx.Err() != nil { // when ctx ends, a deadline is set, and the line above may have removed it
-		return false, ctx.Err()
+		return 0, ctx.Err()
 	}
 
+	begun := time.Now()
 	c.state.attach(in.Hello)
 	if c.begun != nil {
 		close(c.begun)
@@ -116,7 +121,7 @@ func (c *connector) session(ctx context.Context, base string) (begun bool, err e
 	if c.cfg.Trace.Ended != nil {
 		c.cfg.Trace.Ended(number, err)
 	}
-	return true, err
+	return time.Since(begun), err
 }
 
 // read passes the received frames to the state until the connection ends.

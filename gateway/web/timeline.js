@@ -383,7 +383,17 @@ export class Timeline {
     if (newDay) row.prepend(make("div", "day", dayOf(row.at)));
   }
 
+  /** The row of an event or a note. An event that the page cannot show gets a line in its place, because the other rows must not be lost. */
   #row(item) {
+    try {
+      return this.#made(item);
+    } catch (err) {
+      console.error(err);
+      return Object.assign(make("li", "note", words.damaged(1)), { event: { seq: item.seq, kind: "unreadable" } });
+    }
+  }
+
+  #made(item) {
     if (item.note) {
       const row = make("li", "note", item.note);
       row.at = this.#noted;
@@ -391,8 +401,9 @@ export class Timeline {
     }
     if (item.deleted) item = { ...item, from: { name: this.#host.named(item.from.id), ...item.from } }; // a stub has only the id
     const row = make("li", item.kind ? "act" : this.#host.isMine(item) ? "mine" : "theirs");
-    Object.assign(row, { event: item, at: new Date(item.at) });
-    if (item.seq >= this.#newest) this.#noted = row.at;
+    const at = new Date(item.at);
+    Object.assign(row, { event: item, at: isNaN(at) ? undefined : at }); // version 0.1.0 sends some deleted messages without a time
+    if (row.at && item.seq >= this.#newest) this.#noted = row.at;
     this.#fact(row);
     if (item.kind === "deleted" || item.kind === "edited") row.className = "change"; // the row of its message shows the change
     else if (item.kind) {
@@ -417,9 +428,8 @@ export class Timeline {
   }
 
   #head(from, at) {
-    const head = make("div", "head"), name = nameOf(from), time = make("time", "", timeOf(at));
-    time.dateTime = at.toISOString();
-    time.title = fullTime(at);
+    const head = make("div", "head"), name = nameOf(from), time = make("time", "", at && timeOf(at));
+    if (at) Object.assign(time, { dateTime: at.toISOString(), title: fullTime(at) });
     const face = make("span", "face", initialOf(name));
     face.ariaHidden = "true";
     head.append(face, make("bdi", "name", name), time);

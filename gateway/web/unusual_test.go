@@ -91,6 +91,58 @@ func TestWrongClockOfTheReaderChangesNoDay(t *testing.T) {
 	}
 }
 
+// A gateway of version 0.1.0 sends the stub of a deleted edit without its time. One event that the
+// page cannot read must not hide the others.
+func TestEventsWithoutATimeOrWithUnknownContentHideNoOthers(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t)
+	if _, err := chromedp.Call(p.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `{
+		const parse = JSON.parse;
+		JSON.parse = (text) => parse(text, (name, value) => {
+			if (value?.deleted && value.seq) delete value.at;
+			if (value?.text === "unreadable") value.text = 5;
+			return value;
+		});
+		console.error = () => {};
+	}`}); err != nil {
+		t.Fatal(err)
+	}
+	g.speaker(t, "stubs", "Bob").say("one", "two", "unreadable", "four")
+	g.post(t, "/api/rooms/stubs/delete", `{"seq":2}`)
+	p.open(g, "/?group=stubs")
+	for range 2 {
+		p.shows("four")
+		wantSaid(t, p, "one", "This message was deleted", "four")
+		p.wait(`[...document.querySelectorAll("#log .note")].some((row) => row.textContent.includes("damaged"))`)
+		if n := eval[int](p, `[...document.querySelectorAll("#log > li")].filter((row) => row.event && row.innerText.includes("undefined") || row.innerText.includes("Invalid")).length`); n > 0 {
+			t.Errorf("%d rows show a value that is not known", n)
+		}
+		p.do(chromedp.Reload())
+		p.wait(`document.body.dataset.state === "open"`)
+	}
+}
+
+// A message that was edited and deleted leaves two stubs. The page shows them after a reload.
+func TestEditedAndDeletedMessageHidesNoOthers(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	bob := g.speaker(t, "uno", "Bob")
+	bob.say("one")
+	g.post(t, "/api/rooms/uno/messages?from=ann", `{"text":"two"}`)
+	g.post(t, "/api/rooms/uno/edit?from=ann", `{"seq":2,"text":"dos"}`)
+	g.post(t, "/api/rooms/uno/delete", `{"seq":2}`)
+	bob.say("five")
+	p := openTab(t).open(g, "/?group=uno")
+	for range 2 {
+		p.shows("five")
+		wantSaid(t, p, "one", "This message was deleted", "This message was deleted", "five")
+		p.wait(`[...document.querySelectorAll("#log .gone")].every((el) => el.parentElement.querySelector("time").dateTime)`)
+		p.do(chromedp.Reload())
+		p.wait(`document.body.dataset.state === "open"`)
+	}
+}
+
 func TestCopiedMessagesAreOnlyTheirTexts(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)

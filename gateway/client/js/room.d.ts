@@ -11,8 +11,8 @@ export interface Event<D = unknown> {
   room: string;
   /** 1, 2, 3, … without holes. */
   seq: number;
-  /** RFC 3339 time. */
-  at: string;
+  /** RFC 3339 time. Only a deleted event may have none: servers of version 0.1.0 do not send the time of a deleted edit. */
+  at?: string;
   /** "closed", "reopened", …; missing on messages. */
   kind?: string;
   from: Identity;

@@ -41,7 +41,7 @@ async def follow(room: roomcast.Room) -> None:
     try:
         async for item in room:
             if isinstance(item, roomcast.Event):
-                show("event", room=room.name, seq=item.seq, kind=item.kind, text=item.text, data=item.data)
+                show("event", room=room.name, seq=item.seq, kind=item.kind, text=item.text, data=item.data, of=item.of, deleted=item.deleted)
             elif isinstance(item, roomcast.Gap):
                 show("gap", **{"room": room.name, "from": item.first, "to": item.last, "reason": item.reason})
             elif isinstance(item, roomcast.Signal):

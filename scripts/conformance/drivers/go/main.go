@@ -159,7 +159,7 @@ func (d *driver) notice(n *client.Notice) {
 	room := n.Room.String()
 	switch {
 	case n.Event != nil:
-		e := fields{"room": room, "seq": n.Event.Seq, "kind": n.Event.Kind}
+		e := fields{"room": room, "seq": n.Event.Seq, "kind": n.Event.Kind, "of": n.Event.Of, "deleted": n.Event.Removed}
 		switch n.Event.Content.Kind {
 		case proto.Text:
 			e["text"] = string(n.Event.Content.Body)
