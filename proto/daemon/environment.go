@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -38,8 +39,11 @@ func envName(service string, f *pflag.Flag) string {
 	if own := f.Annotations[envAnnotation]; len(own) == 1 {
 		return own[0]
 	}
-	return envPrefix(service) + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+	return envPrefix(service) + usualName(f)
 }
+
+// usualName returns the usual name of a flag's environment variable, without the program's prefix.
+func usualName(f *pflag.Flag) string { return strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_")) }
 
 func envPrefix(service string) string { return strings.ToUpper(service) + "_" }
 
@@ -74,12 +78,17 @@ func readEnvironment(root, cmd *cobra.Command, environ []string, stderr io.Write
 	}
 
 	known := map[string]bool{}
-	each(root, func(f *pflag.Flag) { known[envName(service, f)] = true })
+	meant := map[string]string{} // the variable of each flag, by its usual name: NATS is NATS_URL
+	each(root, func(f *pflag.Flag) {
+		name := envName(service, f)
+		known[name] = true
+		meant[usualName(f)] = cmp.Or(meant[usualName(f)], name)
+	})
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if strings.HasPrefix(name, envPrefix(service)) && !known[name] {
+		if rest, own := strings.CutPrefix(name, envPrefix(service)); own && !known[name] {
 			hint := ""
-			if near := nearest(name, slices.Sorted(maps.Keys(known))); near != "" {
-				hint = "; did you mean " + near + "?"
+			if near := nearest(rest, slices.Sorted(maps.Keys(meant))); near != "" {
+				hint = "; did you mean " + meant[near] + "?"
 			}
 			fmt.Fprintf(stderr, "%s: environment variable %s is not a setting and is ignored%s\n", service, name, hint)
 		}

@@ -30,6 +30,7 @@ func explain(f *pflag.Flag, value string, err error) error {
 		"bool":     "true or false",
 		"int":      "a whole number",
 		"int64":    "a whole number",
+		"uint64":   "a whole number from 0",
 		"float64":  "a number",
 		"duration": "a duration such as 500ms, 2s or 1h30m",
 	}[f.Value.Type()]
