@@ -167,6 +167,9 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 		if err := s.standalone.Check(); err != nil {
 			return err
 		}
+		if ask := &s.server.Ask; len(ask.Ask) > 0 && ask.URL == "" && !s.standalone.guarded() {
+			return errors.New("nobody could answer --ask: set --ask-url, or --nats-listen and --nats-listen-password-file for a backend that answers over NATS")
+		}
 		// Let the room service log the messages, because it also receives the messages of NATS
 		// clients.
 		s.standalone.Service.LogMessages, s.server.LogMessages = s.server.LogMessages, false

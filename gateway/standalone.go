@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -121,8 +123,15 @@ func (e *standalone) tryOut(w io.Writer) error {
 	return lock.Close()
 }
 
-// rotateKeys makes a new signing key in the data directory. No gateway may use the directory.
+// rotateKeys makes a new signing key in the data directory. No gateway may use the directory. If
+// there is no log in the directory, rotateKeys returns an error and creates nothing.
 func (e *standalone) rotateKeys(ctx context.Context, log *slog.Logger, now bool) error {
+	switch _, err := os.Stat(filepath.Join(e.DataDir, "jetstream")); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("--data-dir: there is no log in %s", e.DataDir)
+	case err != nil:
+		return fmt.Errorf("--data-dir: %w", err)
+	}
 	form := *e
 	form.Listen, form.Monitor = "off", "off"
 	inside, err := form.start(log)
