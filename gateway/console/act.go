@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -43,7 +44,11 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 			switch rule.Needs {
 			case "":
 			case "seq":
-				fields["seq"] = json.Number(args[0])
+				seq, err := strconv.ParseUint(args[0], 10, 53)
+				if err != nil || seq == 0 {
+					return fmt.Errorf("seq: %q is not a number from 1", args[0])
+				}
+				fields["seq"] = seq
 			default:
 				fields[rule.Needs] = args[0]
 			}
@@ -86,6 +91,6 @@ func (t *target) act(ctx context.Context, room proto.Room, act proto.Act, fields
 		return c.act(ctx, room, act, fields)
 	}
 	var ok struct{ Seq uint64 }
-	err := t.call(ctx, http.MethodPost, []string{"rooms", room.String(), string(act)}, bytes.NewReader(fields), &ok)
+	err := t.call(ctx, http.MethodPost, []string{"rooms", room.String(), string(act)}, nil, bytes.NewReader(fields), &ok)
 	return ok.Seq, err
 }

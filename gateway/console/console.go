@@ -32,10 +32,14 @@ type target struct {
 	token string
 	name  string
 	json  bool // print JSON lines
+
+	resume string // resume string of a guest's session; "" = none
 }
 
-// answerTime is the time limit for opening a session, and for one request with its answer.
-const answerTime = 5 * time.Second
+const (
+	answerTime = 5 * time.Second  // for opening a session, and for one request to NATS with its answer
+	callTime   = 10 * time.Second // for one request to the HTTP API; the gateway waits 8 s for the room's owner
+)
 
 // Commands returns the commands.
 func Commands() []*cobra.Command {
@@ -115,8 +119,8 @@ func (t *target) dial(ctx context.Context) (*client.Client, error) {
 }
 
 // call sends a request to the HTTP API and decodes the answer into the given value.
-func (t *target) call(ctx context.Context, method string, path []string, body io.Reader, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+func (t *target) call(ctx context.Context, method string, path []string, query url.Values, body io.Reader, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	base := t.url
 	if rest, ok := strings.CutPrefix(base, "ws"); ok { // ws:// and wss://
@@ -130,11 +134,15 @@ func (t *target) call(ctx context.Context, method string, path []string, body io
 	if err != nil {
 		return fmt.Errorf("--url: %w", err)
 	}
+	req.URL.RawQuery = query.Encode()
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if t.token != "" {
 		req.Header.Set("Authorization", "Bearer "+t.token)
+	}
+	if t.resume != "" {
+		req.Header.Set("Roomcast-Resume", t.resume)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -178,7 +186,7 @@ func (t *target) rooms(ctx context.Context) ([]listed, error) {
 		return c.rooms(ctx)
 	}
 	var answer struct{ Rooms []listed }
-	err := t.call(ctx, http.MethodGet, []string{"rooms"}, nil, &answer)
+	err := t.call(ctx, http.MethodGet, []string{"rooms"}, nil, nil, &answer)
 	return answer.Rooms, err
 }
 

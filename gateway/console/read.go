@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"unicode"
@@ -27,6 +28,9 @@ func historyCommand() *cobra.Command {
   gateway history --nats nats://127.0.0.1:4222 --creds operator.creds lobby`,
 		Args: cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, room proto.Room, _ []string) error {
+		if limit < 1 {
+			return fmt.Errorf("--limit: %d is not a number from 1", limit)
+		}
 		page, err := t.history(cmd.Context(), room, before, limit)
 		if err != nil {
 			return err
@@ -55,15 +59,26 @@ func (t *target) history(ctx context.Context, room proto.Room, before uint64, li
 		defer c.close()
 		return c.history(ctx, room, before, limit)
 	}
-	c, err := t.dial(ctx)
-	if err != nil {
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	if before > 0 {
+		query.Set("before", strconv.FormatUint(before, 10))
+	}
+	var p proto.Page
+	if err := t.call(ctx, http.MethodGet, []string{"rooms", room.String(), "messages"}, query, nil, &p); err != nil {
 		return page, err
 	}
-	defer c.Close()
-	if _, err := c.Join(ctx, room, proto.From{}); err != nil {
-		return page, err
+	page.Gap, page.More = p.Gap, p.More
+	if p.Gap != nil {
+		p.Gap.Room = room
 	}
-	return c.History(ctx, room, before, limit)
+	for _, raw := range p.Events {
+		e, err := proto.ParseEvent(raw)
+		if err != nil {
+			return page, fmt.Errorf("read event: %w", err)
+		}
+		page.Events = append(page.Events, e)
+	}
+	return page, nil
 }
 
 func membersCommand() *cobra.Command {
@@ -101,7 +116,7 @@ func (t *target) members(ctx context.Context, room proto.Room) (m proto.Members,
 		defer c.close()
 		return c.members(ctx, room)
 	}
-	err = t.call(ctx, http.MethodGet, []string{"rooms", room.String(), "members"}, nil, &m)
+	err = t.call(ctx, http.MethodGet, []string{"rooms", room.String(), "members"}, nil, nil, &m)
 	return m, err
 }
 

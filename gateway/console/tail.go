@@ -41,6 +41,7 @@ in a room, for example because the room is closed.`,
 		},
 	}
 	t.bind(cmd)
+	cmd.Flags().Lookup("token").Usage = "use this `token` of a user; prefer the variable, because other users of the machine can read flags"
 	t.bindName(cmd)
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "continue with new messages")
 	cmd.Flags().IntVarP(&last, "last", "n", 10, "begin with this `number` of messages")
