@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -143,12 +144,18 @@ func (p *printer) event(e *proto.Event) error {
 	}
 	body := string(e.Content.Body)
 	switch {
+	case e.Removed:
+		body = "[message deleted]"
 	case e.Kind != proto.Message:
 		body = act(e)
 	case e.Content.Kind == proto.Bin:
 		body = fmt.Sprintf("[%d bytes]", len(e.Content.Body))
 	}
-	_, err := fmt.Fprintf(p.out, "%s%d %s %s: %s\n", p.label(e.Room), e.Seq, e.At.Local().Format(timeLayout), printable(name), printable(body))
+	at := "-" // version 0.1.0 sends some deleted messages without a time
+	if !e.At.IsZero() {
+		at = e.At.Local().Format(timeLayout)
+	}
+	_, err := fmt.Fprintf(p.out, "%s%d %s %s: %s\n", p.label(e.Room), e.Seq, at, printable(name), printable(body))
 	return err
 }
 
@@ -158,13 +165,21 @@ func act(e *proto.Event) string {
 	if e.Member != "" {
 		words = append(words, e.Member)
 	}
+	if e.Of != 0 {
+		words = append(words, strconv.FormatUint(e.Of, 10))
+	}
 	if !e.Until.IsZero() {
 		words = append(words, "until", e.Until.Local().Format(timeLayout))
 	}
-	if e.Kind == proto.Slowed {
+	if e.Kind == proto.Slowed && e.Every == 0 {
+		words = []string{"slow mode ended"}
+	} else if e.Kind == proto.Slowed {
 		words = append(words, "to one message in", e.Every.String())
 	}
 	why := ""
+	if e.Kind == proto.Edited {
+		why = ": " + string(e.Content.Body)
+	}
 	if e.Why != "" {
 		why = ": " + e.Why
 	}
