@@ -79,7 +79,7 @@ func Empty(ctx context.Context, l *Log, rooms []proto.Room) map[proto.Room]Head 
 // from the log. The answer of the stream's leader decides.
 func headOfState(ctx context.Context, l *Log, room proto.Room, s *proto.OwnerState) Head {
 	if s.Seq > 0 {
-		last, found, err := l.Last(ctx, room)
+		last, found, err := lastForCertain(ctx, l, room)
 		if err != nil {
 			return Head{Err: err}
 		}

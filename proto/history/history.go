@@ -121,6 +121,19 @@ func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, er
 	return l.newest(ctx, room, s)
 }
 
+// lastForCertain is like Last for a room that has had records. If the leader finds none, the leader
+// may be a server that is stopping. So lastForCertain asks again when the leader can read the log.
+func lastForCertain(ctx context.Context, l *Log, room proto.Room) (proto.Record, bool, error) {
+	r, found, err := l.Last(ctx, room)
+	if err != nil || found {
+		return r, found, err
+	}
+	if err := l.confirmReadable(ctx); err != nil {
+		return proto.Record{}, false, err
+	}
+	return l.Last(ctx, room)
+}
+
 // lastOfAny returns the newest readable record of the room, from any replica.
 func (l *Log) lastOfAny(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
 	got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{room.LogSubject()}})
@@ -205,7 +218,7 @@ func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
 		return proto.Record{}, false, err
 	}
 	if r.Seq < q.Reach || q.contradicts(r) {
-		r, found, err = l.Last(ctx, q.Room)
+		r, found, err = lastForCertain(ctx, l, q.Room)
 	}
 	if err == nil && q.contradicts(r) {
 		err = l.confirmLeader(ctx)

@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -48,25 +49,7 @@ func (s *source) confirmLeader(ctx context.Context) error {
 	if s.led.fresh() {
 		return nil
 	}
-	return s.ask(ctx, streamInfo+proto.StreamName, request{}, func(msgs []*nats.Msg) error {
-		var info struct {
-			Error struct {
-				Code        int    `json:"code"`
-				Description string `json:"description"`
-			} `json:"error"`
-			Cluster struct {
-				Replicas []struct {
-					Current bool          `json:"current"`
-					Active  time.Duration `json:"active"` // time since the replica's last answer; 0 = it has not answered, or has just answered
-				} `json:"replicas"`
-			} `json:"cluster"`
-		}
-		if err := json.Unmarshal(msgs[0].Data, &info); err != nil {
-			return fmt.Errorf("stream info: %w", err)
-		}
-		if info.Error.Code != 0 {
-			return fmt.Errorf("stream info: %w: %s", errBusy, info.Error.Description)
-		}
+	return s.askInfo(ctx, func(info *streamState) error {
 		follow := 0
 		for _, r := range info.Cluster.Replicas {
 			if (r.Current || r.Active > 0) && r.Active < ledWithin {
@@ -78,5 +61,58 @@ func (s *source) confirmLeader(ctx context.Context) error {
 		}
 		s.led.confirmed(time.Now())
 		return nil
+	})
+}
+
+// confirmReadable waits until the stream's leader finds the newest message of a subject that has a
+// message. A NATS server that stops closes its files before its connections. Meanwhile it answers
+// that there is no message, at first only to a request for a subject.
+func (s *source) confirmReadable(ctx context.Context) error {
+	return s.askInfo(ctx, func(info *streamState) error {
+		if info.State.Messages == 0 {
+			return nil
+		}
+		oldest, err := s.leader(ctx, request{Seq: info.State.First})
+		if err == nil {
+			_, err = s.leader(ctx, request{LastBy: oldest.subject})
+		}
+		if errors.Is(err, errNone) { // or the message was removed just now
+			return fmt.Errorf("%w: its leader does not find the oldest message", errBusy)
+		}
+		return err
+	})
+}
+
+// streamState is the part of the leader's answer to a request for the stream's state that the
+// package uses.
+type streamState struct {
+	Error struct {
+		Code        int    `json:"code"`
+		Description string `json:"description"`
+	} `json:"error"`
+	State struct {
+		Messages uint64 `json:"messages"`
+		First    uint64 `json:"first_seq"`
+	} `json:"state"`
+	Cluster struct {
+		Replicas []struct {
+			Current bool          `json:"current"`
+			Active  time.Duration `json:"active"` // time since the replica's last answer; 0 = it has not answered, or has just answered
+		} `json:"replicas"`
+	} `json:"cluster"`
+}
+
+// askInfo asks the stream's leader for the stream's state until take accepts the answer. If take
+// returns errBusy, askInfo asks again.
+func (s *source) askInfo(ctx context.Context, take func(*streamState) error) error {
+	return s.ask(ctx, streamInfo+proto.StreamName, request{}, func(msgs []*nats.Msg) error {
+		var info streamState
+		if err := json.Unmarshal(msgs[0].Data, &info); err != nil {
+			return fmt.Errorf("stream info: %w", err)
+		}
+		if info.Error.Code != 0 {
+			return fmt.Errorf("stream info: %w: %s", errBusy, info.Error.Description)
+		}
+		return take(&info)
 	})
 }

@@ -44,8 +44,8 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		if p.Head, err = emptyHead(ctx, l, q.Room); err != nil {
 			return Page{}, err
 		}
-		if p.Head.Seq > q.Reach { // the replica was behind the owner
-			q.Reach = p.Head.Seq
+		if p.Head.Seq > 0 { // the replica was behind the owner, or stopping
+			q.Reach = max(q.Reach, p.Head.Seq)
 			return l.Read(ctx, q)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,7 +26,8 @@ type Server struct {
 	JS   jetstream.JetStream // over a privileged connection, like that of an owner
 	Keys *seal.Keys          // keys that seal the records of each Room; nil = records are not sealed
 
-	tb testing.TB
+	tb     testing.TB
+	newest sync.Map // room's name -> seq of the newest record that a Room has committed
 }
 
 // Start starts a server with the streams of Roomcast. The log of each room keeps perRoom
@@ -57,21 +59,24 @@ func Start(tb testing.TB, perRoom int64, change ...func(*jetstream.StreamConfig)
 			tb.Fatal(err)
 		}
 	}
-	if _, err := s.Conn().Subscribe(proto.SubjectAskStates, answerStates); err != nil {
+	if _, err := s.Conn().Subscribe(proto.SubjectAskStates, s.answerStates); err != nil {
 		tb.Fatal(err)
 	}
 	return s
 }
 
-// answerStates answers the question of a gateway that has found no records of some rooms.
-func answerStates(m *nats.Msg) {
+// answerStates answers the question of a gateway that has found no records of some rooms. Like an
+// owner, it knows the newest seq although the log may have lost the record.
+func (s *Server) answerStates(m *nats.Msg) {
 	var ask proto.AskStates
 	if json.Unmarshal(m.Data, &ask) != nil {
 		return
 	}
 	states := make(proto.States)
 	for _, room := range ask.Rooms {
-		states[room] = proto.OwnerState{Snapshot: json.RawMessage("{}")}
+		seq, _ := s.newest.Load(room)
+		known, _ := seq.(uint64)
+		states[room] = proto.OwnerState{Seq: known, Snapshot: json.RawMessage("{}")}
 	}
 	if answer, err := json.Marshal(states); err == nil {
 		_ = m.Respond(answer) // without an answer, the gateway asks again
@@ -197,5 +202,6 @@ func (r *Room) Commit(m *nats.Msg, rec proto.Record) error {
 	}
 	rec.Stream = ack.Sequence
 	r.Last = rec
+	r.s.newest.Store(r.Name.String(), rec.Seq)
 	return nil
 }
