@@ -235,9 +235,7 @@ func (r *Restrictions) remove(e *Event) {
 		deleted[edit] = Stub{e.Author.ID, times[edit]}
 		delete(times, edit)
 	}
-	for len(deleted) > maxChanged {
-		delete(deleted, slices.Min(slices.Collect(maps.Keys(deleted))))
-	}
+	keepNewest(deleted)
 	r.Deleted, r.Edits, r.EditTimes = deleted, maps.Clone(r.Edits), times
 	delete(r.Edits, e.Of)
 }
@@ -247,16 +245,19 @@ func (r *Restrictions) edit(e *Event) {
 	edits := make(map[uint64][]uint64, len(r.Edits)+1)
 	maps.Copy(edits, r.Edits)
 	edits[e.Of] = append(slices.Clip(edits[e.Of]), e.Seq)
-	for len(edits) > maxChanged {
-		delete(edits, slices.Min(slices.Collect(maps.Keys(edits))))
-	}
+	keepNewest(edits)
 	times := make(map[uint64]int64, len(r.EditTimes)+1)
 	maps.Copy(times, r.EditTimes)
 	times[e.Seq] = e.At.UnixMilli()
-	for len(times) > maxChanged {
-		delete(times, slices.Min(slices.Collect(maps.Keys(times))))
-	}
+	keepNewest(times)
 	r.Edits, r.EditTimes = edits, times
+}
+
+// keepNewest deletes the entries with the lowest seqs until at most [maxChanged] remain.
+func keepNewest[V any](bySeq map[uint64]V) {
+	for len(bySeq) > maxChanged {
+		delete(bySeq, slices.Min(slices.Collect(maps.Keys(bySeq))))
+	}
 }
 
 // with returns a copy of the list that includes the member of e, without the entries that have
