@@ -91,7 +91,8 @@ func (b *Bridge) followRevocations(ctx context.Context) error {
 	}
 }
 
-// readRevocations reads the revocations after a revision, and returns the newest revision.
+// readRevocations reads the revocations after a revision, and returns the newest revision. If it
+// returns an error, its caller tries again from the returned revision.
 func (b *Bridge) readRevocations(ctx context.Context, after uint64) (uint64, error) {
 	for {
 		var page proto.Revocations
@@ -102,6 +103,9 @@ func (b *Bridge) readRevocations(ctx context.Context, after uint64) (uint64, err
 			return after, errors.New(page.Error)
 		}
 		b.cfg.Revoked.Add(page.List)
+		if page.Last < after {
+			return 0, errors.New("the list of revocations was replaced")
+		}
 		if after = page.Last; !page.More {
 			return after, nil
 		}

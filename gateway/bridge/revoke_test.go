@@ -134,3 +134,31 @@ func TestGatewayLogsOnceWhyItLacksTheRevocations(t *testing.T) {
 		t.Error("the log does not say why the gateway waits")
 	}
 }
+
+// The room service's bucket was made again, so the revisions are lower than the gateway's. The
+// gateway reads the list again, at intervals.
+func TestGatewayReadsAReplacedListAgain(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	own(t, s)
+	_, err := s.Conn().Subscribe(proto.SubjectRevocations, func(m *nats.Msg) {
+		answer := `{"list":[{"id":"ann","at":1}],"last":5,"more":true}`
+		if string(m.Data) != `{"after":0}` {
+			answer = `{"list":null,"last":0,"more":true}`
+		}
+		_ = m.Respond([]byte(answer))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := log{about: "was replaced"}
+	g := begin(t, s, "a", func(cfg *bridge.Config) {
+		cfg.Revoked = new(revocations)
+		cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
+	})
+	eventually(t, "the gateway to say why it waits", func() bool {
+		said.mu.Lock()
+		defer said.mu.Unlock()
+		return len(said.lines) > 0
+	})
+	g.stop()
+}

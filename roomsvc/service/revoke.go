@@ -79,10 +79,7 @@ func (a api) answerRevocations(r micro.Request) {
 // revision after. Any replica may read the page, but the stream's leader confirms that the last page
 // is the last one, because a replica may be behind.
 func (c *credentials) revocations(ctx context.Context, after uint64) (page proto.Revocations, err error) {
-	const (
-		bucket = "KV_" + proto.RevokedBucket
-		all    = "$KV." + proto.RevokedBucket + ".>"
-	)
+	const bucket = "KV_" + proto.RevokedBucket
 	// The server counts the messages behind the page. With another subject than ">", it would look
 	// at each message.
 	found, err := jetstreamext.GetBatch(ctx, c.js, bucket, proto.MaxRevocations, jetstreamext.GetBatchSubject(">"),
@@ -104,13 +101,13 @@ func (c *credentials) revocations(ctx context.Context, after uint64) (page proto
 	if page.More {
 		return page, nil
 	}
-	newest, err := stream.Newest(ctx, c.nc, bucket, all)
+	next, last, err := stream.After(ctx, c.nc, bucket, after)
 	switch {
 	case err != nil:
 		return page, err
-	case newest > after:
+	case next > 0:
 		return page, fmt.Errorf("a replica of %s is behind its leader", bucket)
-	case newest < after: // all have expired, or a backup was restored; let the gateway read the list from its beginning
+	case last < after: // the bucket was made again, or a backup was restored; let the gateway read the list from its beginning
 		return proto.Revocations{More: true}, nil
 	}
 	return proto.Revocations{Last: after}, nil

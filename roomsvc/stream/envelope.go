@@ -129,23 +129,32 @@ func api(ctx context.Context, nc *nats.Conn, subject string, ask, out any) error
 	return json.Unmarshal(reply.Data, out)
 }
 
-// Newest asks the leader of any stream for the sequence of the newest message of a subject, which
-// may contain wildcards. 0 = there is no message.
-func Newest(ctx context.Context, nc *nats.Conn, stream, subject string) (uint64, error) {
-	_, seq, err := lastMessage(ctx, nc, stream, subject)
-	return seq, err
+// After asks the leader of any stream for the sequence of the first readable message after the
+// sequence seq; 0 = there is none. It also returns the last sequence that the stream has given to a
+// message. The stream need not have this message any more.
+func After(ctx context.Context, nc *nats.Conn, stream string, seq uint64) (next, last uint64, err error) {
+	var info struct {
+		State struct {
+			Last uint64 `json:"last_seq"`
+		} `json:"state"`
+	}
+	if err := api(ctx, nc, "STREAM.INFO."+stream, struct{}{}, &info); err != nil {
+		return 0, 0, err
+	}
+	_, next, err = message(ctx, nc, stream, map[string]any{"seq": seq + 1, "next_by_subj": ">"})
+	return next, info.State.Last, err
 }
 
-// lastMessage asks the stream's leader for the newest message of a subject. It also returns the
+// message asks the stream's leader for the message that the request describes. It also returns the
 // sequence of the message; 0 = there is no message.
-func lastMessage(ctx context.Context, nc *nats.Conn, stream, subject string) (data []byte, seq uint64, err error) {
+func message(ctx context.Context, nc *nats.Conn, stream string, request map[string]any) (data []byte, seq uint64, err error) {
 	var got struct {
 		Message struct {
 			Seq  uint64 `json:"seq"`
 			Data []byte `json:"data"`
 		} `json:"message"`
 	}
-	err = api(ctx, nc, "STREAM.MSG.GET."+stream, map[string]string{"last_by_subj": subject}, &got)
+	err = api(ctx, nc, "STREAM.MSG.GET."+stream, request, &got)
 	if refused, ok := errors.AsType[*apiError](err); ok && refused.ErrCode == codeNotFound {
 		return nil, 0, nil
 	}

@@ -169,7 +169,7 @@ func (c *Committer) KeepWitness(ctx context.Context, nc *nats.Conn) error {
 func readWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint64, err error) {
 	brief, cancel := context.WithTimeout(ctx, apiTime(ctx))
 	defer cancel()
-	data, seq, err := lastMessage(brief, nc, proto.StateStream, proto.SubjectWitness)
+	data, seq, err := message(brief, nc, proto.StateStream, map[string]any{"last_by_subj": proto.SubjectWitness})
 	if away(err) {
 		return confirmWitness(ctx, nc)
 	}
