@@ -153,7 +153,7 @@ func (a api) moderate(act proto.Act) micro.HandlerFunc {
 }
 
 // start calls do on another goroutine, because a handler that waits would delay the requests behind
-// it. It returns false if too many requests are under way.
+// it. It returns false if too many requests are under way, or the service has stopped.
 func (a api) start(do func(context.Context)) bool {
 	select {
 	case a.s.acts <- struct{}{}:

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -73,4 +74,14 @@ func TestMicroAPI(t *testing.T) {
 			t.Errorf("ping: got %v, %v", ping, err)
 		}
 	})
+}
+
+// The connection to NATS may deliver a request after Run has begun to stop. The service must not
+// begin to handle it, because nobody would wait for its end.
+func TestServiceThatHasStoppedStartsNothing(t *testing.T) {
+	s, stop := startService(t, startNATS(t, true))
+	stop()
+	if (api{s}).start(func(context.Context) {}) {
+		t.Error("a request is handled after the end of Run")
+	}
 }

@@ -180,6 +180,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if s.nc.IsConnected() {
 		err = errors.Join(err, endpoints.Stop(), everything.Unsubscribe(), s.nc.FlushTimeout(s.cfg.Commit))
 	}
+	for range maxActs { // wait for the requests of the micro API; further ones are refused
+		s.acts <- struct{}{}
+	}
 	stop()
 	s.tasks.Wait()
 	s.cfg.Log.Info("room service stopped", "instance", s.cfg.Instance)
