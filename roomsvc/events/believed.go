@@ -10,9 +10,15 @@ import (
 	"roomcast/proto"
 )
 
+// belief is a result of lookUp.
+type belief struct {
+	rooms map[proto.Room]bool
+	asked time.Time // when lookUp began
+}
+
 // lookUp reads from ROOMEVENTS in which rooms somebody is present, by the newest events that
 // applications have received. It passes the result to run.
-func (p *people) lookUp(ctx context.Context) {
+func (p *people) lookUp(ctx context.Context, asked time.Time) {
 	rooms, err := p.e.believed(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -21,7 +27,7 @@ func (p *people) lookUp(ctx context.Context) {
 		return
 	}
 	select {
-	case p.found <- rooms:
+	case p.found <- belief{rooms, asked}:
 	case <-ctx.Done():
 	}
 }

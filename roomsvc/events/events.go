@@ -120,8 +120,8 @@ func (e *Events) Run(ctx context.Context) {
 }
 
 func (e *Events) connect(ctx context.Context) (err error) {
-	if ctx.Err() != nil {
-		return nil
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	if e.nc, err = e.svc.Dial(); err != nil {
 		return err

@@ -42,8 +42,8 @@ type people struct {
 	e      *Events
 	js     jetstream.JetStream // publishes without waiting for the acknowledgment
 	heard  chan *nats.Msg
-	found  chan map[proto.Room]bool // the result of lookUp
-	failed chan proto.Room          // rooms for which an event could not be stored
+	found  chan belief
+	failed chan proto.Room // rooms for which an event could not be stored
 
 	partitions [proto.Partitions]*owned // nil = not owned
 	gateways   map[string]gateway
@@ -71,7 +71,7 @@ type gateway struct {
 
 func newPeople(e *Events) *people {
 	return &people{
-		e: e, heard: make(chan *nats.Msg, buffer), found: make(chan map[proto.Room]bool, 1),
+		e: e, heard: make(chan *nats.Msg, buffer), found: make(chan belief, 1),
 		failed: make(chan proto.Room, maxPending), gateways: make(map[string]gateway),
 	}
 }
@@ -100,8 +100,8 @@ func (p *people) run(ctx context.Context) {
 			return
 		case m := <-p.heard:
 			p.hear(m, time.Now())
-		case rooms := <-p.found:
-			p.believe(rooms, time.Now())
+		case b := <-p.found:
+			p.believe(b, time.Now())
 		case room := <-p.failed:
 			p.recheck(room, time.Now())
 		case now := <-ticker.C:

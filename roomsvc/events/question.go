@@ -89,7 +89,7 @@ func (p *people) sendQuestion(ctx context.Context, now time.Time) {
 		return // the next tick tries again
 	}
 	if len(ask.Partitions) > 0 {
-		p.tasks.Go(func() { p.lookUp(ctx) })
+		p.tasks.Go(func() { p.lookUp(ctx, now) })
 	}
 	for _, number := range ask.Partitions {
 		if s := p.partitions[number]; s != nil {
@@ -110,15 +110,16 @@ func (p *people) sendQuestion(ctx context.Context, now time.Time) {
 }
 
 // believe applies the result of lookUp: it marks the rooms in which, by the newest events, somebody
-// is present.
-func (p *people) believe(rooms map[proto.Room]bool, now time.Time) {
-	for room := range rooms {
+// is present. If a partition is asked about later, the result is too old for it, and another one
+// follows.
+func (p *people) believe(b belief, now time.Time) {
+	for room := range b.rooms {
 		if s := p.partitions[room.Partition()]; s != nil && !s.settle.IsZero() {
 			p.crowd(room, now).occupied = true
 		}
 	}
 	for _, s := range p.partitions {
-		if s != nil {
+		if s != nil && !s.settle.After(b.asked.Add(settleTime)) {
 			s.known = true
 		}
 	}
