@@ -26,6 +26,7 @@ import (
 
 	"roomcast/gateway/follow"
 	"roomcast/gateway/limit"
+	"roomcast/gateway/mailbox"
 	"roomcast/gateway/presence"
 	"roomcast/gateway/publish"
 	"roomcast/gateway/reads"
@@ -89,9 +90,9 @@ type Bridge struct {
 	// static
 	cfg     Config
 	carrier Carrier
-	tickets chan ticket      // tickets that wait to be marked as used; at most maxTickets
-	keyAsks chan func(error) // callbacks of sessions that wait for a signing key; at most maxKeyAsks
-	damaged atomic.Uint64    // reads that found a damaged record
+	tickets *mailbox.Box[ticket]      // tickets that wait to be marked as used; at most maxTickets
+	keyAsks *mailbox.Box[func(error)] // callbacks of sessions that wait for a signing key; at most maxKeyAsks
+	damaged atomic.Uint64             // reads that found a damaged record
 
 	// set by Run before anything uses them
 	feedConn *nats.Conn
@@ -129,13 +130,15 @@ func New(cfg Config) (*Bridge, error) {
 	return &Bridge{
 		Publisher: publish.New(cfg.Publish), Feeds: feeds, Reader: reader,
 		Presence: presence.New(presence.Config{ID: cfg.ID, Keys: cfg.Keys, Log: cfg.Log, Memory: cfg.Memory}, feeds, ephemeral),
-		cfg:      cfg, carrier: carrier, tickets: make(chan ticket, maxTickets), keyAsks: make(chan func(error), maxKeyAsks),
+		cfg:      cfg, carrier: carrier,
+		tickets: mailbox.NewBounded[ticket](maxTickets, nil), keyAsks: mailbox.NewBounded[func(error)](maxKeyAsks, nil),
 	}, nil
 }
 
 // Run opens the connections and serves until ctx ends. Then it refuses all unanswered requests.
 // It returns when all goroutines of the bridge have ended.
 func (b *Bridge) Run(ctx context.Context) error {
+	defer b.refuseWaiting()
 	if err := b.connect(ctx); err != nil {
 		return fmt.Errorf("run bridge: %w", err)
 	}
@@ -156,6 +159,19 @@ func (b *Bridge) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// refuseWaiting refuses the tickets and the requests for signing keys that nobody handles any more,
+// and all later ones.
+func (b *Bridge) refuseWaiting() {
+	for _, t := range b.tickets.Close() {
+		t.done(false, errEnded)
+	}
+	for _, done := range b.keyAsks.Close() {
+		done(errEnded)
+	}
+}
+
+var errEnded = errors.New("the gateway has stopped")
 
 // Ready returns nil if NATS is connected, the signing keys are known and this gateway can read
 // the log. Otherwise it returns the reason.

@@ -39,12 +39,11 @@ type keyring struct {
 // RefreshKeys is called when a resume string or a ticket names an unknown key. It requests the
 // signing keys, and then calls done from another goroutine. The error is not nil if roomsvc did not
 // answer. RefreshKeys sends at most one request in each keysPause, even if clients send many
-// strings with invented keys.
+// strings with invented keys. If too many wait already, or the bridge has ended, RefreshKeys calls
+// done with an error before it returns.
 func (b *Bridge) RefreshKeys(done func(error)) {
-	select {
-	case b.keyAsks <- done:
-	default:
-		done(errors.New("too many strings name an unknown key"))
+	if !b.keyAsks.Offer(done, 1) {
+		done(errors.New("too many strings name an unknown key, or the gateway has stopped"))
 	}
 }
 
@@ -70,12 +69,15 @@ func (b *Bridge) keepKeys(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case done := <-b.keyAsks:
-			if time.Since(k.asked) >= keysPause {
+		case <-b.keyAsks.Wake():
+			asks := b.keyAsks.Take(nil)
+			if len(asks) > 0 && time.Since(k.asked) >= keysPause {
 				k.asked = time.Now()
 				k.failed = b.fetchKeys(ctx, &k)
 			}
-			done(k.failed)
+			for _, done := range asks {
+				done(k.failed)
+			}
 			continue
 		case m := <-changed:
 			var announced proto.KeysChanged

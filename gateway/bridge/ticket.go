@@ -26,12 +26,11 @@ type ticket struct {
 
 // UseTicket marks a ticket as used. Then it calls done. Its argument first is true if no gateway
 // had marked the ticket before. UseTicket never blocks. Usually another goroutine calls done. If
-// too many tickets wait already, UseTicket calls done with an error before it returns.
+// too many tickets wait already, or the bridge has ended, UseTicket calls done with an error before
+// it returns.
 func (b *Bridge) UseTicket(number string, done func(first bool, err error)) {
-	select {
-	case b.tickets <- ticket{number, done}:
-	default:
-		done(false, errors.New("too many tickets wait"))
+	if !b.tickets.Offer(ticket{number, done}, 1) {
+		done(false, errors.New("too many tickets wait, or the gateway has stopped"))
 	}
 }
 
@@ -44,7 +43,9 @@ func (b *Bridge) markTickets(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case t := <-b.tickets:
+		case <-b.tickets.Wake():
+		}
+		for _, t := range b.tickets.Take(nil) {
 			open <- struct{}{}
 			running.Go(func() {
 				defer func() { <-open }()
