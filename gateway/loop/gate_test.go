@@ -1,6 +1,7 @@
 package loop_test
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"net/netip"
@@ -54,6 +55,44 @@ func TestGateClosesAtOnce(t *testing.T) {
 			t.Errorf("Leave was called %d times, want 0, because the handler knows both", n)
 		}
 	})
+}
+
+// The loop ends while connections that the gate has accepted wait for the handler. Then the loop calls
+// Leave for them.
+func TestLoopThatEndsCallsLeave(t *testing.T) {
+	const waiting = 50
+	gate := new(turnstile)
+	gate.most.Store(1 + waiting)
+	cfg := loop.DefaultConfig()
+	cfg.Address, cfg.Loops, cfg.Gate, cfg.Portable = "127.0.0.1:0", 1, gate, true
+	loops, addr, err := loop.Listen(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy, free := make(chan bool), make(chan bool)
+	h := &script{l: loops[0], open: map[loop.ID]bool{}, gone: map[loop.ID][]error{}}
+	h.received = func(_ loop.ID, p []byte) int {
+		close(busy)
+		<-free
+		return len(p)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- loops[0].Run(ctx, h) }()
+	dial(t, addr.String()).Write([]byte("x"))
+	<-busy
+	for range waiting {
+		dial(t, addr.String())
+	}
+	eventually(t, "the gate to accept all", func() bool { return gate.in.Load() == 1+waiting })
+	cancel()
+	close(free)
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if n := gate.left.Load(); n != waiting {
+		t.Errorf("Leave was called %d times, want %d", n, waiting)
+	}
 }
 
 // With TLS, the loop asks the gate before the handshake. So a silent peer beyond the limit uses

@@ -73,8 +73,10 @@ func (p *peer) readLoop() {
 			if !ok {
 				return
 			}
-		case <-p.b.ctx.Done(): // the loop ended before it took over this connection
-			p.nc.Close()
+		case <-p.b.ctx.Done():
+			if p.id == 0 { // the loop ended before it took over this connection
+				p.b.turnAway(p.nc, addrPortOf(p.nc.RemoteAddr()).Addr())
+			}
 			return
 		}
 		n, err := p.nc.Read(p.buf[p.have:])
