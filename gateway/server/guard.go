@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,7 +112,7 @@ func (g *guard) check(r *http.Request) (caller, error) {
 		return g.holder(r, shown, resume)
 	case r.Header["Roomcast-Resume"] != nil:
 		return g.resumed(r, resume)
-	case r.Header["Authorization"] != nil && !wire.Proxied(r): // a proxy may use another scheme for itself
+	case r.Header["Authorization"] != nil && !wire.Proxied(r) && !g.asksFor("Authorization"): // the proxy or the backend may use another scheme
 		return caller{}, proto.Refuse(proto.Unauthorized, "the header Authorization must be Bearer with a token")
 	}
 	closed := g.checkLocal(r)
@@ -260,6 +261,11 @@ func (g *guard) revoked(pass *auth.Pass) error {
 		}
 	}
 	return nil
+}
+
+// asksFor reports whether the backend receives a header of the requests.
+func (g *guard) asksFor(header string) bool {
+	return slices.ContainsFunc(g.backend.Headers(), func(name string) bool { return strings.EqualFold(name, header) })
 }
 
 // headers returns the headers of a request that go to the backend. It leaves out cookies, which

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -242,6 +243,21 @@ func TestAPIAsksTheBackend(t *testing.T) {
 		}
 		if !slices.Equal(questions, tt.asked) {
 			t.Errorf("%s %s %s: got the questions %q, want %q", tt.sub, tt.method, tt.path, questions, tt.asked)
+		}
+	}
+}
+
+// The backend may know another scheme of the header Authorization, if --ask-header names it.
+func TestBackendDecidesAboutAnotherScheme(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		question, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, `{"allow":%v,"id":"ann","rooms":{"lobby":"read"}}`, strings.Contains(string(question), `"Basic YTpi"`))
+	}))
+	defer app.Close()
+	base := servertest.Serve(t, "--ask", "connect", "--ask-url", app.URL, "--ask-header", "authorization")
+	for header, want := range map[string]int{"Basic YTpi": 200, "Basic Yjph": 403, "Bearer garbage": 401} {
+		if status, got := servertest.Call(t, "GET", base+"api/rooms/lobby/messages", "", "Authorization", header); status != want {
+			t.Errorf("%s: got %d %s, want %d", header, status, got, want)
 		}
 	}
 }
