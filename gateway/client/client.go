@@ -56,7 +56,8 @@ var ErrLost = errors.New("the connection was lost")
 // ErrUncertain is returned by [Client.Say] if the client cannot find out whether the message is
 // stored. This happens if the connection was lost for a long time: the server may have forgotten
 // the message's key, and the replay has a gap that may hide the message. It also happens if the
-// server ends the membership, or refuses the next join, before it has answered the message.
+// server ends the membership, or refuses the next join, before it has answered the message. Or the
+// message was sent again, and the sender no longer has the right to say something.
 var ErrUncertain = errors.New("the message may be stored")
 
 // Config says where and how to connect. Every field but URLs may be zero.

@@ -174,6 +174,12 @@ func (r *room) said(k *call, in *frame, now time.Time) {
 		r.state = absent
 		return
 	}
-	k.finish(in.answer())
+	a := in.answer()
+	if in.Error != nil && in.Error.Code == proto.Forbidden && k.sentAt.After(k.began) {
+		// The server checks the right before it looks for the key. So the refusal says nothing about
+		// the message that was sent before.
+		a.err = fmt.Errorf("%w: %v", ErrUncertain, in.Error)
+	}
+	k.finish(a)
 	r.says = slices.DeleteFunc(r.says, k.is)
 }

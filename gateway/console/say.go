@@ -135,6 +135,8 @@ func (p *poster) say(ctx context.Context, room proto.Room, m client.Message) (ac
 			return ack, nil
 		case !refused && !p.reached && time.Since(began) > answerTime:
 			return ack, err
+		case refused && refusal.Code == proto.Forbidden && !sent.IsZero(): // the server checks the right before it looks for the key
+			return ack, fmt.Errorf("the message may be stored: %w", refusal)
 		case refused && !refusal.Temporary() && refusal.Code != proto.Unavailable && refusal.Code != proto.Overloaded:
 			return ack, refusal
 		case refused:

@@ -270,17 +270,17 @@ export class Room extends Emitter {
     this.#busy = message;
     if (message._sent && c._forgotten(message._sent)) return void this.#find(message);
     const body = { room: this.name, ...message.content, key: message.key };
-    const refusal = this.#tooLong(body);
+    const refusal = this.#tooLong(body), again = Boolean(message._sent);
     if (refusal) return this.#answered(message, refusal);
-    if (!message._sent) {
+    if (!again) {
       message._began = now();
       message._sent = { as: c.you.id, time: c._time(), seq: this._seq ?? 0, epoch: this._epoch, at: this._at };
       c._keep(message);
     }
-    c._call("say", body, (error, ok) => this.#answered(message, error, ok));
+    c._call("say", body, (error, ok) => this.#answered(message, error, ok, again));
   }
 
-  #answered(message, error, ok) {
+  #answered(message, error, ok, again) {
     if (this.#busy !== message) return;
     this.#busy = null;
     if (error?.code === "disconnected") return; // the outcome is unknown: send again, with the same key
@@ -290,7 +290,8 @@ export class Room extends Emitter {
       return;
     }
     if (message.state === "pending") {
-      if (error) message._sent = undefined; // refused, so not stored
+      // A refused message is not stored. But the server checks the right before it looks for the key: after a resend, the first message may be stored.
+      if (error && !(again && error.code === "forbidden")) message._sent = undefined;
       this.#connection._settle(message, error, ok);
     }
     this.#flush();

@@ -47,6 +47,7 @@ class Call:
         self.tried = False  # a connection has sent the command, so the server may have carried it out
         self.sent_at: float | None = None  # when the present connection sent the command; None = not yet
         self.first_sent: float | None = None  # when a connection first sent the command; None = never, so the server has not stored it
+        self.sender = ""  # our id at that time
         self.answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         self.answer.add_done_callback(_retrieve)
 
@@ -289,7 +290,8 @@ class State:
         def send(call: Call) -> None:
             if call.sent_at is None:
                 call.sent_at, call.tried = now, True
-                call.first_sent = call.first_sent or now
+                if call.first_sent is None:
+                    call.first_sent, call.sender = now, self._me()
                 frames.append(call.frame)
             waits.append(call.sent_at + self.patience - now)
             if waits[-1] <= 0:
@@ -314,12 +316,19 @@ class State:
                 send(room.move)
         return frames, min(waits)
 
+    def _me(self) -> str:
+        you: Frame = self.hello.get("you", {})
+        return str(you.get("id", ""))
+
     def _forgotten(self, room: Membership, now: float) -> None:
-        """Fail the first message if it may be stored and the server may have forgotten its key."""
+        """Fail the first message if it may be stored and the server may not know its key, which belongs to the sender."""
         window = self.hello.get("limits", {}).get("key_window_ms", KEY_WINDOW) / 1000
+        window -= min(15, window / 4)  # for the way to the server
         say = room.says[0] if room.says else None
-        if say is not None and say.sent_at is None and say.first_sent is not None and now - say.first_sent > window:
-            say.fail(Uncertain("say: the connection was lost for longer than the server remembers keys"))
+        if say is None or say.sent_at is not None or say.first_sent is None:
+            return
+        if now - say.first_sent >= window or say.sender != self._me():
+            say.fail(Uncertain("say: the connection was lost for longer than the server remembers keys, or we are another sender now"))
             self.forget(say)
 
     def receive(self, text: str | bytes, now: float) -> None:
@@ -357,8 +366,11 @@ class State:
                 self._moved(room, frame, refusal, now)
                 return
             if room.says and room.says[0] is call:
+                first = call.sent_at == call.first_sent
                 if refusal is not None and (_temporary(refusal) or refusal.code == "not_joined"):
-                    call.sent_at = call.first_sent = None
+                    call.sent_at = None
+                    if first:  # otherwise, the message of an earlier connection may be stored
+                        call.first_sent = None
                     self.calls[call.id] = call  # after the refusal, the message stays the first of its room
                     if refusal.code == "not_joined":
                         room.phase = Phase.ABSENT
@@ -370,10 +382,14 @@ class State:
                 break
         if call in self.line:
             self.line.remove(call)
-        if refusal is not None:
-            call.fail(refusal)
-        else:
+        if refusal is None:
             call.succeed(frame["ok"])
+        elif refusal.code == "forbidden" and call.verb == "say" and call.sent_at != call.first_sent:
+            # The server checks the right before it looks for the key. So the refusal says nothing about
+            # the message that was sent before.
+            call.fail(Uncertain(f"say: the message was sent again and refused: {refusal}"))
+        else:
+            call.fail(refusal)
 
     def _moved(self, room: Membership, frame: Frame, refusal: Refused | None, now: float) -> None:
         leaving, room.move = room.phase is Phase.LEAVING, None

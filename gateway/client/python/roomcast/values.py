@@ -51,7 +51,8 @@ class Uncertain(Error):
     """A message was sent and not answered, so it may have been stored.
 
     Either the server may have forgotten the key of the message, or it has ended the membership or
-    refused the next join. Look for the message in Room.history before you say it again.
+    refused the next join. Or the message was sent again, and the sender no longer has the right to say
+    something. Look for the message in Room.history before you say it again.
     """
 
 

@@ -130,7 +130,7 @@ class RulesTest(unittest.IsolatedAsyncioTestCase):
         room = await self.joined()
         first, second = (self.state.call("say", {"room": "lobby", "key": key}, room) for key in "ab")
         self.assertEqual([f["say"]["key"] for f in self.sent(10)], ["a"])
-        for now, key in ((129, "a"), (131, "b")):
+        for now, key in ((114, "a"), (116, "b")):
             self.state.detach()
             self.state.attach({"resume": ""}, now)
             self.answer(self.sent(now)[0], {"room": "lobby", "seq": 0, "epoch": "e1"})
@@ -171,6 +171,33 @@ class RulesTest(unittest.IsolatedAsyncioTestCase):
         self.event(1, kind="closed")
         with self.assertRaises(roomcast.Uncertain):
             await call.answer
+
+    def returns(self, now: float, id: str = "") -> list[Any]:
+        """The keys of the messages that the next connection sends after its join."""
+        self.state.detach()
+        self.state.attach({"resume": "", "you": {"id": id}}, now)
+        self.answer(self.sent(now)[0], {"room": "lobby", "seq": 0, "epoch": "e1"})
+        return [f["say"]["key"] for f in self.sent(now) if "say" in f]
+
+    async def test_another_sender_does_not_send_the_message_again(self) -> None:
+        room = await self.joined()
+        call = self.state.call("say", {"room": "lobby", "key": "a"}, room)
+        self.sent(10)
+        self.assertEqual(self.returns(11), ["a"])
+        self.assertEqual(self.returns(12, "anon-other"), [], "the server knows the key only of the same sender")
+        with self.assertRaises(roomcast.Uncertain):
+            await asyncio.wait_for(call.answer, 1)
+
+    async def test_a_busy_server_does_not_make_the_client_forget_an_earlier_connection(self) -> None:
+        room = await self.joined()
+        call = self.state.call("say", {"room": "lobby", "key": "a"}, room)
+        self.sent(10)
+        self.assertEqual(self.returns(11), ["a"])
+        busy = {"id": call.id, "error": {"code": "overloaded", "message": "wait", "retry_ms": 10}}
+        self.state.receive(json.dumps(busy), 11)
+        self.assertEqual(self.returns(300), [], "the server may have stored the first message and forgotten its key")
+        with self.assertRaises(roomcast.Uncertain):
+            await asyncio.wait_for(call.answer, 1)
 
     async def test_a_signal_is_not_sent_twice(self) -> None:
         await self.joined()
