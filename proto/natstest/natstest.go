@@ -221,6 +221,24 @@ func Purge(tb testing.TB, nc *nats.Conn, stream, subject string) {
 	}
 }
 
+// LimitMessages changes the largest message, in bytes, that a stream stores. -1 stands for no limit.
+func LimitMessages(tb testing.TB, nc *nats.Conn, stream string, size int32) {
+	tb.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s, err := js.Stream(tb.Context(), stream)
+	if err == nil {
+		cfg := s.CachedInfo().Config
+		cfg.MaxMsgSize = size
+		_, err = js.UpdateStream(tb.Context(), cfg)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
 // Eventually waits until cond returns true. The test fails if this takes longer than a minute.
 func Eventually(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()

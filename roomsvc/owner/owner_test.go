@@ -223,23 +223,8 @@ func TestNothingIsTakenWithoutALease(t *testing.T) {
 	r := start(t, k)
 	r.run(t)
 	natstest.Eventually(t, "all partitions", func() bool { return r.owner.Held() == proto.Partitions })
-	js, err := jetstream.New(r.nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bucket, err := js.Stream(t.Context(), "KV_"+proto.LeaseBucket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leases := func(size int32) {
-		t.Helper()
-		cfg := bucket.CachedInfo().Config
-		cfg.MaxMsgSize = size
-		if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
-			t.Fatal(err)
-		}
-	}
-	leases(1) // a lease has more than one byte
+	leases := "KV_" + proto.LeaseBucket
+	natstest.LimitMessages(t, r.nc, leases, 1) // a lease has more than one byte
 	natstest.Eventually(t, "the lease to run out", func() bool { return !r.owner.Trusted() })
 	for p := range proto.Partitions {
 		r.owner.Lost(p, k.last(p), stream.ErrUnavailable)
@@ -258,6 +243,6 @@ func TestNothingIsTakenWithoutALease(t *testing.T) {
 			}
 		}
 	}
-	leases(-1)
+	natstest.LimitMessages(t, r.nc, leases, -1)
 	natstest.Eventually(t, "all partitions to be taken again", func() bool { return r.owner.Held() == proto.Partitions })
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
 	"roomcast/proto/natstest"
@@ -204,30 +203,15 @@ func TestOwnerWithoutLeaseDoesNotAnswerFromMemory(t *testing.T) {
 	if r := ask(t, nc, act); r.Refusal != nil {
 		t.Fatal(r.Refusal)
 	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bucket, err := js.Stream(t.Context(), "KV_"+proto.LeaseBucket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leases := func(size int32) {
-		t.Helper()
-		cfg := bucket.CachedInfo().Config
-		cfg.MaxMsgSize = size
-		if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
-			t.Fatal(err)
-		}
-	}
-	leases(1) // a lease has more than one byte
+	leases := "KV_" + proto.LeaseBucket
+	natstest.LimitMessages(t, nc, leases, 1) // a lease has more than one byte
 	natstest.Eventually(t, "the lease to run out", func() bool { return !s.owner.Trusted() })
 	for room, key := range map[string]string{"lobby": "x", "hall": "k"} {
 		if r := say(t, nc, room, "u", key, "hi"); r.Refusal == nil || r.Refusal.Code != proto.Unavailable {
 			t.Errorf("%s without a lease: got %+v, want unavailable", room, r)
 		}
 	}
-	leases(-1)
+	natstest.LimitMessages(t, nc, leases, -1)
 	natstest.Eventually(t, "a lease and the partitions", func() bool { return s.owner.Trusted() && s.owner.Held() == proto.Partitions })
 	natstest.Eventually(t, "the duplicate", func() bool { return say(t, nc, "hall", "u", "k", "hi").Duplicate })
 	natstest.Eventually(t, "that the room is closed", func() bool {
