@@ -44,19 +44,20 @@ func TestOlderLookUpDoesNotCount(t *testing.T) {
 			t.Errorf("%s: known is %v, want %v", when, ours.known, want)
 		}
 	}
-	ask := func() {
+	ask := func() belief {
 		p.recheckPartition(proto.MustRoom("lobby").Partition(), now)
 		p.sendQuestion(t.Context(), now)
+		natstest.Eventually(t, "the result of the look-up", func() bool { return len(p.found) > 0 })
+		return <-p.found
 	}
-	ask()
-	first := <-p.found
+	first := ask()
 	known("the first question", first, true)
 	now = now.Add(time.Second)
 	p.recheckPartition(proto.MustRoom("lobby").Partition(), now)
 	known("before the second question", first, false)
-	ask()
+	second := ask()
 	known("after the second question", first, false)
-	known("the result of the second question", <-p.found, true)
+	known("the result of the second question", second, true)
 }
 
 // The service may stop before the events have begun to run.
