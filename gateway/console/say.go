@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -124,6 +126,8 @@ func (p *poster) say(ctx context.Context, room proto.Room, m client.Message) (ac
 	}
 	path := []string{"rooms", room.String(), "messages"}
 	told, began := false, time.Now()
+	var wrote atomic.Bool // an attempt has sent the message
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { wrote.Store(true) }})
 	var sent time.Time // when an attempt first ended without saying whether the message is stored; zero = never
 	for {
 		err := p.call(ctx, http.MethodPost, path, query, bytes.NewReader(body), &ack)
@@ -133,7 +137,7 @@ func (p *poster) say(ctx context.Context, room proto.Room, m client.Message) (ac
 		case err == nil:
 			p.reached = true
 			return ack, nil
-		case !refused && !p.reached && time.Since(began) > answerTime:
+		case !refused && !p.reached && !wrote.Load() && time.Since(began) > answerTime:
 			return ack, err
 		case refused && refusal.Code == proto.Forbidden && !sent.IsZero(): // the server checks the right before it looks for the key
 			return ack, fmt.Errorf("the message may be stored: %w", refusal)

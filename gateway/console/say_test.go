@@ -1,12 +1,14 @@
 package console
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"roomcast/proto"
 )
@@ -37,5 +39,18 @@ func TestSayDoesNotTakeALateRefusalForCertain(t *testing.T) {
 	}
 	if got := say(); strings.Contains(got, "may be stored") {
 		t.Errorf("at the first attempt: got %q, want only the refusal", got)
+	}
+}
+
+// The gateway receives the message again and again, but never answers.
+func TestSayWithoutAnyAnswerDoesNotHideThatTheMessageMayBeStored(t *testing.T) {
+	gateway := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer gateway.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), answerTime+time.Second)
+	defer cancel()
+	to := target{url: gateway.URL, token: "a-token"}
+	err := to.say(ctx, io.Discard, io.Discard, proto.MustRoom("lobby"), "", strings.NewReader("hello"))
+	if err == nil || !strings.Contains(err.Error(), "may be stored") {
+		t.Errorf("got %v, want that the message may be stored", err)
 	}
 }
