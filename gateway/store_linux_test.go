@@ -186,8 +186,8 @@ func TestLogThatCannotBeWrittenEndsTheProcess(t *testing.T) {
 	}
 }
 
-// While NATS is slow, the store does not restart it. If it is slow for longer than the patience of
-// the store, a restart may help.
+// The store restarts a slow NATS server only if the server is slow for longer than the store's
+// patience.
 func TestSlowServerIsRestartedOnlyAfterPatience(t *testing.T) {
 	for _, patient := range []bool{true, false} {
 		ctx, stop := context.WithCancel(t.Context())

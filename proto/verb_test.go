@@ -35,8 +35,8 @@ func TestVerbsWithoutARoomNeedNoRightAndNoMembership(t *testing.T) {
 	}
 }
 
-// Each act becomes an event of a kind of its own. Clients send an act either with moderate, or with
-// the verb of its name and a text. Only in the second form the event has content.
+// The event of each act has its own kind. A client sends an act either with the verb moderate, or with
+// the verb of its name and a text. Only in the second form does the event have content.
 func TestTheTableOfActsAgreesWithTheTableOfVerbs(t *testing.T) {
 	kinds := map[EventKind]bool{Message: true}
 	for _, act := range Acts {

@@ -110,13 +110,13 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 
 // claimRules says what each claim must be.
 var claimRules = map[string]string{
-	"sub":  fmt.Sprintf("it is a text of 1 to %d bytes, or a whole number up to 2^53", proto.MaxIDBytes),
-	"name": "it is a text",
-	"iss":  "it is a text",
-	"aud":  "it is a text, or a list of texts",
-	"exp":  "it is a number of seconds since 1970",
-	"nbf":  "it is a number of seconds since 1970",
-	"iat":  "it is a number of seconds since 1970",
+	"sub":  fmt.Sprintf("it must be a text of 1 to %d bytes, or a whole number up to 2^53", proto.MaxIDBytes),
+	"name": "it must be a text",
+	"iss":  "it must be a text",
+	"aud":  "it must be a text, or a list of texts",
+	"exp":  "it must be a number of seconds since 1970",
+	"nbf":  "it must be a number of seconds since 1970",
+	"iat":  "it must be a number of seconds since 1970",
 }
 
 // parseSubject reads an id. The id may also be a number, because some services use numbers for
@@ -304,8 +304,8 @@ func (a *Auth) IssuerOf(id string) string {
 	return ""
 }
 
-// notAToken is the refusal of something else than a JSON Web Token. A likely mistake is to send an
-// API token here, which only the HTTP API accepts.
+// notAToken refuses what is no JSON Web Token. A likely mistake is to send an API token here, which
+// only the HTTP API accepts.
 const notAToken = "the token is not a JSON Web Token; send a user's token or a ticket, not an API token"
 
 func refuse(format string, args ...any) *proto.Refusal {

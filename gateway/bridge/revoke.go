@@ -25,7 +25,7 @@ const (
 
 // Revoke asks the room service to store a revocation, and returns its time. The room service
 // sends the revocation to every gateway. The revocation of a session revokes its whole family,
-// because all sessions that continue each other have the same resume string.
+// because the resume string of any of its sessions opens another one.
 func (b *Bridge) Revoke(ctx context.Context, e proto.Revocation) (time.Time, error) {
 	e.Session = proto.Family(e.Session)
 	var answer proto.Revoked

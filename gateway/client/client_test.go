@@ -207,7 +207,7 @@ func TestARefusedJoinLeavesOnlySentMessagesUncertain(t *testing.T) {
 	p.conn.Close()
 	p = s.again()
 	a := p.hear("join")
-	waiting := say(t, c, "y", "k2") // it is refused before or after the refusal of the join arrives
+	waiting := say(t, c, "y", "k2") // never sent: the client refuses it with the join, or later
 	p.say(`{"id":%d,"error":{"code":"banned","message":"no"}}`, a.ID)
 	if got := <-sent; !uncertain(got.err) {
 		t.Errorf("got %v, want ErrUncertain", got.err)

@@ -46,7 +46,7 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 			case "seq":
 				seq, err := strconv.ParseUint(args[0], 10, 53)
 				if err != nil || seq == 0 {
-					return fmt.Errorf("seq: %q is not a number from 1", args[0])
+					return fmt.Errorf("seq: %q is not a whole number of at least 1", args[0])
 				}
 				fields["seq"] = seq
 			default:

@@ -29,7 +29,7 @@ func historyCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}, func(cmd *cobra.Command, room proto.Room, _ []string) error {
 		if limit < 1 {
-			return fmt.Errorf("--limit: %d is not a number from 1", limit)
+			return fmt.Errorf("--limit: %d is not a whole number of at least 1", limit)
 		}
 		page, err := t.history(cmd.Context(), room, before, limit)
 		if err != nil {

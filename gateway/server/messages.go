@@ -110,12 +110,12 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 				continue
 			}
 			if newest = min(from.Last, newest); newest == 0 {
-				return q, 0, proto.Refuse(proto.BadRequest, "last=%.40q is not a number from 1", value)
+				return q, 0, proto.Refuse(proto.BadRequest, "last=%.40q is not a whole number of at least 1", value)
 			}
 			q.Limit = cmp.Or(q.Limit, newest)
 		case "before":
 			if q.Before, err = strconv.ParseUint(value, 10, 53); err != nil || q.Before == 0 {
-				return q, 0, proto.Refuse(proto.BadRequest, "before=%.40q is not a number from 1", value)
+				return q, 0, proto.Refuse(proto.BadRequest, "before=%.40q is not a whole number of at least 1", value)
 			}
 			if !from.None() {
 				return q, 0, proto.Refuse(proto.BadRequest, "use only one of last, since, before and after")
@@ -123,7 +123,7 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 		case "limit":
 			n, err := strconv.ParseUint(value, 10, 53)
 			if err != nil || n == 0 {
-				return q, 0, proto.Refuse(proto.BadRequest, "limit=%.40q is not a number from 1", value)
+				return q, 0, proto.Refuse(proto.BadRequest, "limit=%.40q is not a whole number of at least 1", value)
 			}
 			q.Limit = int(min(n, proto.MaxHistory))
 		case "wait":

@@ -184,8 +184,8 @@ func validKey(key []byte) bool {
 	return err == nil && n == 16
 }
 
-// Framing returns the framing of the session that the request begins. The parameter compress allows
-// compression.
+// Framing returns the framing of the session that the request begins. It is compressed only if both
+// the client and the server want this.
 func (r *Request) Framing(compress bool) Framing {
 	if compress && r.Deflate {
 		return Deflated

@@ -85,7 +85,7 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		}
 	}
 	if w.before != nil && w.before.Stream > 0 && q.differs(*w.before) {
-		// The log has lost its end and grown again. Or the replica alone has another record.
+		// Either the log has lost its end and grown again, or only this replica has another record.
 		same, err := leaderAgrees(ctx, l, q)
 		switch {
 		case err != nil:

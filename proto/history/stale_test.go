@@ -107,7 +107,7 @@ func TestForkedFollowerCausesNoReset(t *testing.T) {
 				t.Fatalf("since %d: record %d has the time %v, want that of the leader, %v", since, r.Seq, r.State.At, want)
 			}
 		}
-		q.At = q.At.Add(time.Hour) // the leader has another record too
+		q.At = q.At.Add(time.Hour) // now the leader contradicts q too
 		if p, err := log.Read(t.Context(), q); err != nil || p.Gap == nil || p.Gap.Reason != proto.GapReset {
 			t.Errorf("since %d at another time: got %+v, %v, want a reset", since, p.Gap, err)
 		}

@@ -80,8 +80,8 @@ func (a api) answerRevocations(r micro.Request) {
 // is the last one, because a replica may be behind.
 func (c *credentials) revocations(ctx context.Context, after uint64) (page proto.Revocations, err error) {
 	const bucket = "KV_" + proto.RevokedBucket
-	// The server counts the messages behind the page. With another subject than ">", it would look
-	// at each message.
+	// The server counts the messages behind the page. Only with the subject ">" can it do so without
+	// looking at each of them.
 	found, err := jetstreamext.GetBatch(ctx, c.js, bucket, proto.MaxRevocations, jetstreamext.GetBatchSubject(">"),
 		jetstreamext.GetBatchSeq(after+1), jetstreamext.GetBatchMaxBytes(proto.RevocationsPage))
 	if err != nil {

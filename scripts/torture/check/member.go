@@ -132,7 +132,7 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 		return
 	}
 	if m.epoch == "" || m.have == 0 && e.Epoch != "" {
-		m.epoch = e.Epoch // the client has no event of another epoch, and the first event names its epoch
+		m.epoch = e.Epoch // of the first event; the client knows no other epoch yet
 	}
 	misplaced, repeated, missing := Reorder, Duplicate, Skip
 	if m.fresh {
