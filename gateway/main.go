@@ -1,6 +1,6 @@
-// Command gateway serves the clients of Roomcast. It turns WebSocket frames and HTTP requests
-// into NATS messages, and NATS messages into frames and HTTP answers. Without --nats, it runs
-// all parts of Roomcast in one process; see standalone.go.
+// Command gateway serves the clients of Roomcast. It passes their messages to the room service, and
+// sends them the events of their rooms. Without --nats, it runs all parts of Roomcast in one
+// process; see standalone.go.
 package main
 
 import (

@@ -32,7 +32,7 @@
 //	moderator  a sender with the right to moderate
 //	backend    the application's server, which a gateway asks what a client may do
 //	verb       the kind of a command: say, join, history, ...; see [Verbs]
-//	command    one frame of a JSON session; see [Command]
+//	command    one frame of a JSON session; see [Command]; in roomsvc, a request that a partition handles
 //	right      permission for verbs in a room: read, say, moderate; see [Right]
 //	grant      the rights of a client in all rooms; see package grant
 //	request    a message or an act on its way to the owner of its room; see [Request]

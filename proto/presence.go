@@ -10,8 +10,8 @@ const (
 	PresenceIsShare = "share"
 )
 
-// For each room, a gateway keeps a list of the people who have sessions on this gateway.
-// PresenceMark identifies a state of this list. A later state has a greater mark.
+// PresenceMark identifies a state of a gateway's list of the people whom it serves in a room. A later
+// state has a greater mark.
 type PresenceMark struct {
 	Run     int64  // when the gateway began to track the room, in Unix nanoseconds
 	Version uint64 // number of changes since then

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Code says what kind of refusal it is. Programs use it to decide what to do.
+// Code is the kind of a refusal. By it, programs decide what to do.
 type Code string
 
 // The codes. PROTOCOL.md describes when the server sends each of them.

@@ -16,6 +16,7 @@ type conn struct {
 	flags  flags
 }
 
+// flags says what the replays of a connection need.
 type flags uint8
 
 const (

@@ -35,6 +35,7 @@ const (
 // notices contains notices that were not passed to the sessions yet.
 type notices struct{ list []notice }
 
+// notice is a [Notice] and its connection.
 type notice struct {
 	Notice
 	id       loop.ID

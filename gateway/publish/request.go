@@ -49,7 +49,8 @@ func (r *request) keepBody(body []byte, size int) {
 	r.body.Content.Body, r.size = bytes.Clone(body), size
 }
 
-// timers is a heap of requests, ordered by their due time. It implements [heap.Interface].
+// timers is a heap of requests, ordered by their due time. It implements [heap.Interface]. The
+// goroutine of Run owns it.
 type timers []*request
 
 func (t timers) Len() int           { return len(t) }

@@ -17,8 +17,8 @@ import (
 	"roomcast/proto/grant"
 )
 
-// session is the state of one connection. It takes less than 200 bytes. Its only strings are in
-// its identity and its room.
+// session is the state of one connection. The loop owns it. It takes less than 200 bytes. Its only
+// strings are in its identity and its room.
 type session struct {
 	id     loop.ID // 0 = none
 	who    proto.Identity
@@ -91,6 +91,7 @@ const (
 	pauseAuth                    // the session's token is being checked
 )
 
+// sessionFlags is a set of facts about a session.
 type sessionFlags uint8
 
 const (

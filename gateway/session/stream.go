@@ -19,11 +19,13 @@ type stream struct {
 	refused []refusedRoom // before the first room was joined
 }
 
+// streamRoom is one room of a stream.
 type streamRoom struct {
 	room proto.Room
 	from proto.From
 }
 
+// refusedRoom is a room that the reader of a stream could not join.
 type refusedRoom struct {
 	room    proto.Room
 	refusal *proto.Refusal

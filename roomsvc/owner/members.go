@@ -26,12 +26,14 @@ type members struct {
 	visible time.Time // since when every read of the leases has succeeded; zero = the last read failed
 }
 
+// member is an instance, as another instance sees it.
 type member struct {
 	lease
 	renewed time.Time // when this instance last saw a renewal
 	alive   bool
 }
 
+// change says that an instance has come alive or has died.
 type change struct {
 	id    string
 	alive bool

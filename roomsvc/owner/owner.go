@@ -100,6 +100,7 @@ type Owner struct {
 	reconnects uint64
 }
 
+// loss reports a fence that has become void.
 type loss struct {
 	p     int
 	fence *stream.Fence

@@ -14,8 +14,7 @@ import (
 // maxReports is how many reports of gateways may wait for one partition.
 const maxReports = 64
 
-// report is sent by a gateway that has sent a record to members, but does not find this record in
-// the log.
+// report says that a gateway has sent a record to members, but does not find it in the log.
 type report struct {
 	proto.Lost
 	from   micro.Request

@@ -1,5 +1,6 @@
-// Package service is the room service. It receives commands from NATS, applies the rules of package
-// room, commits records through package stream, and answers.
+// Package service is the room service. It receives requests, applies the rules of package room,
+// commits records through package stream, and answers. A gateway in the same process puts its
+// requests directly into the queue of the partition (local.go).
 //
 //	NATS (room.<name>) -> arrivals -> queue of the partition -> rules -> commit -> answer
 //

@@ -37,7 +37,7 @@ type term struct {
 	over     error    // why the term has ended; nil while it lasts
 }
 
-// active is a room in memory.
+// active is a room in memory. The partition's goroutine owns it.
 type active struct {
 	room    *room.Room // nil while the room is being read from the log
 	waiting []command  // arrived during the read
@@ -240,7 +240,8 @@ func (t *term) status() (records, stored uint64, over error) {
 	return t.records, t.stored, t.over
 }
 
-// pendingReplies is a queue of answers. It has no bound of its own, but its sources have.
+// pendingReplies is a queue of answers, guarded by term.mu. It has no bound of its own, but its
+// sources have.
 // [partition.work] takes no command from the bounded queue while [term.free] returns false. A room
 // that is being read has at most maxWaiting commands.
 type pendingReplies struct {
