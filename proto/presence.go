@@ -10,7 +10,7 @@ const (
 	PresenceIsShare = "share"
 )
 
-// PresenceMark identifies a state of a gateway's list of the people whom it serves in a room. A later
+// PresenceMark identifies a state of a gateway's list of the people that it has in a room. A later
 // state has a greater mark.
 type PresenceMark struct {
 	Run     int64  // when the gateway began to track the room, in Unix nanoseconds

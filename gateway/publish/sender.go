@@ -16,8 +16,8 @@ type queueKey struct {
 }
 
 // senderQueue contains the waiting requests of one sender in one room. The publisher has sent
-// the first request. The others wait until the first is answered. The
-// goroutine of Run owns the queue.
+// the first request. The others wait until the first is answered. The goroutine of Run owns the
+// queue.
 type senderQueue []*request
 
 func (r *request) queue() queueKey { return queueKey{r.body.From.ID, r.room} }
