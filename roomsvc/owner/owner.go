@@ -246,8 +246,8 @@ func (o *Owner) do(ctx context.Context, a action) {
 	case look:
 		o.tasks.Go(func() { o.looked <- o.look(ctx, a) })
 	case acquire:
-		alive := o.state.members.snapshot()
-		if !o.state.members.sighted() {
+		alive := o.state.peers.snapshot()
+		if !o.state.peers.sighted() {
 			alive = func(string) bool { return true } // nobody knows which instances are alive, so ask every owner: a dead instance just does not answer
 		}
 		o.tasks.Go(func() { o.done <- o.take(ctx, a.p, a.ours, alive) })

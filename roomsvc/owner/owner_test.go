@@ -121,7 +121,7 @@ func (r *rig) other(t *testing.T) (theirs []int) {
 	if _, err := js.Publish(t.Context(), keyPrefix+"b", []byte(`{"id":"b","lease":3600000000000}`)); err != nil {
 		t.Fatal(err)
 	}
-	var m members
+	var m peers
 	m.see(lives("a", "b"), time.Now())
 	for p := range proto.Partitions {
 		if !m.chosen(p, "a") {

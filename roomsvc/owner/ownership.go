@@ -21,8 +21,8 @@ type ownership struct {
 	renew time.Duration // age at which a marker is written again
 
 	parts   []partition
-	chosen  []bool // the partitions that this instance should own, according to members
-	members members
+	chosen  []bool // the partitions that this instance should own, according to peers
+	peers   peers
 	until   time.Time // end of the lease
 	leaving bool
 	said    bool  // this instance has tried to tell the others that it leaves
@@ -219,7 +219,7 @@ func (o *ownership) held() (n int) {
 // handedOver reports whether an instance that leaves can stop now. It can stop if it owns nothing,
 // or if no other instance can ask for its partitions.
 func (o *ownership) handedOver(connected bool) bool {
-	return o.leaving && o.said && o.pending == 0 && (o.held() == 0 || o.members.alone(o.id) || !connected)
+	return o.leaving && o.said && o.pending == 0 && (o.held() == 0 || o.peers.alone(o.id) || !connected)
 }
 
 // isLost reports whether err says that another instance has taken the partition.

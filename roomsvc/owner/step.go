@@ -20,7 +20,7 @@ func (o *ownership) step(e event, now time.Time) []action {
 	case changed:
 		o.look(do)
 	case reconnected:
-		o.members.lostView()
+		o.peers.lostView()
 	case looked:
 		o.looked(e, now, do)
 	case acquired:
@@ -78,10 +78,10 @@ func (o *ownership) looked(e looked, now time.Time, do func(...action)) {
 		o.until = e.sent.Add(o.lease)
 	}
 	if e.err != nil {
-		o.members.lostView()
+		o.peers.lostView()
 		o.note(e.err, do)
 	} else {
-		for _, c := range o.members.see(e.leases, e.sent) {
+		for _, c := range o.peers.see(e.leases, e.sent) {
 			if c.id != o.id {
 				what := "instance has left or died"
 				if c.alive {
@@ -91,7 +91,7 @@ func (o *ownership) looked(e looked, now time.Time, do func(...action)) {
 			}
 		}
 		for p := range o.chosen {
-			o.chosen[p] = o.members.chosen(p, o.id)
+			o.chosen[p] = o.peers.chosen(p, o.id)
 		}
 	}
 	if o.again {
@@ -127,11 +127,11 @@ func (o *ownership) release(p int, why cause, do func(...action)) {
 // failed acquisition, another instance may be chosen for the partition. Then share releases the
 // partition. Otherwise this instance would refuse commands that the other instance can answer.
 func (o *ownership) share(now time.Time, do func(...action)) {
-	all, leased := o.members.sighted(), now.Before(o.until)
+	all, leased := o.peers.sighted(), now.Before(o.until)
 	for p := range o.parts {
 		part := &o.parts[p]
 		stuck := part.state == interrupted || part.state == unavailable
-		elsewhere := !o.chosen[p] || o.leaving && !o.members.alone(o.id)
+		elsewhere := !o.chosen[p] || o.leaving && !o.peers.alone(o.id)
 		switch {
 		case stuck && elsewhere:
 			o.release(p, yielded, do)

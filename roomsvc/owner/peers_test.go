@@ -28,7 +28,7 @@ func owners(t *testing.T, ids ...string) (out [proto.Partitions]string) {
 	t.Helper()
 	for p := range out {
 		for _, id := range ids {
-			var m members
+			var m peers
 			m.see(lives(ids...), time.Now())
 			if m.chosen(p, id) {
 				if out[p] != "" {
@@ -68,7 +68,7 @@ func TestEveryPartitionHasOneOwner(t *testing.T) {
 }
 
 func TestLeavingInstanceIsNotChosen(t *testing.T) {
-	var m members
+	var m peers
 	there := lives("a", "b")
 	there[1].Leaving = true
 	m.see(there, time.Now())
@@ -83,7 +83,7 @@ func TestLeavingInstanceIsNotChosen(t *testing.T) {
 }
 
 func TestInstanceCountsAsDeadAfterItsLease(t *testing.T) {
-	var m members
+	var m peers
 	now := time.Unix(0, 0)
 	see := func(after time.Duration, there ...lease) []change {
 		now = now.Add(after)

@@ -20,14 +20,14 @@ type lease struct {
 	at  time.Time // of that renewal, by the clock of the NATS server that stored it
 }
 
-// members knows which instances are alive, as one instance sees them. It belongs to one goroutine.
-type members struct {
-	seen    []member  // sorted by id
+// peers knows which instances are alive, as one instance sees them. It belongs to one goroutine.
+type peers struct {
+	seen    []peer    // sorted by id
 	visible time.Time // since when every read of the leases has succeeded; zero = the last read failed
 }
 
-// member is an instance, as another instance sees it.
-type member struct {
+// peer is an instance, as another instance sees it.
+type peer struct {
 	lease
 	renewed time.Time // when this instance last saw a renewal
 	alive   bool
@@ -42,16 +42,16 @@ type change struct {
 // lostView is called when the leases could not be read. In an outage of the bucket no instance can
 // renew its lease. So an instance that was alive before the outage still counts as alive. After the
 // outage it has the length of a lease to renew its own lease.
-func (m *members) lostView() { m.visible = time.Time{} }
+func (ps *peers) lostView() { ps.visible = time.Time{} }
 
 // sighted reports whether the last read of the leases succeeded.
-func (m *members) sighted() bool { return !m.visible.IsZero() }
+func (ps *peers) sighted() bool { return !ps.visible.IsZero() }
 
-// see updates the members. The parameter there has the leases that are in the bucket now. see
+// see updates the peers. The parameter there has the leases that are in the bucket now. see
 // returns the instances that have started, left or died.
-func (m *members) see(there []lease, now time.Time) (changes []change) {
-	if m.visible.IsZero() {
-		m.visible = now
+func (ps *peers) see(there []lease, now time.Time) (changes []change) {
+	if ps.visible.IsZero() {
+		ps.visible = now
 	}
 	var newest time.Time // time of the newest renewal, by the server's clock; this is about now, because this instance has just renewed its lease
 	for _, l := range there {
@@ -59,38 +59,38 @@ func (m *members) see(there []lease, now time.Time) (changes []change) {
 			newest = l.at
 		}
 	}
-	var next []member
+	var next []peer
 	for _, l := range there {
-		k, known := m.find(l.ID)
+		k, known := ps.find(l.ID)
 		switch {
 		case !known:
-			k = member{lease: l, renewed: now, alive: newest.Sub(l.at) < l.Lease}
+			k = peer{lease: l, renewed: now, alive: newest.Sub(l.at) < l.Lease}
 		case k.seq != l.seq:
-			k = member{lease: l, renewed: now, alive: true}
+			k = peer{lease: l, renewed: now, alive: true}
 		default:
-			k.alive = k.alive && m.lasts(k, now)
+			k.alive = k.alive && ps.lasts(k, now)
 		}
 		next = append(next, k)
 	}
-	for _, k := range m.seen {
+	for _, k := range ps.seen {
 		// An instance announces that it leaves before it deletes its key. Any other missing key
 		// was lost with the bucket.
 		gone := !slices.ContainsFunc(there, func(l lease) bool { return l.ID == k.ID })
-		if gone && k.alive && !k.Leaving && m.lasts(k, now) {
+		if gone && k.alive && !k.Leaving && ps.lasts(k, now) {
 			next = append(next, k)
 		}
 	}
-	slices.SortFunc(next, func(a, b member) int { return strings.Compare(a.ID, b.ID) })
-	before := m.seen
-	m.seen = next
-	old := members{seen: before}
+	slices.SortFunc(next, func(a, b peer) int { return strings.Compare(a.ID, b.ID) })
+	before := ps.seen
+	ps.seen = next
+	old := peers{seen: before}
 	for _, k := range next {
 		if k.alive != old.alive(k.ID) {
 			changes = append(changes, change{k.ID, k.alive})
 		}
 	}
 	for _, k := range before {
-		if _, still := m.find(k.ID); k.alive && !still {
+		if _, still := ps.find(k.ID); k.alive && !still {
 			changes = append(changes, change{k.ID, false})
 		}
 	}
@@ -98,41 +98,41 @@ func (m *members) see(there []lease, now time.Time) (changes []change) {
 }
 
 // lasts reports whether k still counts as alive. It does so until its lease has certainly expired.
-func (m *members) lasts(k member, now time.Time) bool {
-	return now.Sub(k.renewed) < k.Lease || now.Sub(m.visible) < k.Lease
+func (ps *peers) lasts(k peer, now time.Time) bool {
+	return now.Sub(k.renewed) < k.Lease || now.Sub(ps.visible) < k.Lease
 }
 
-func (m *members) find(id string) (member, bool) {
-	i := slices.IndexFunc(m.seen, func(k member) bool { return k.ID == id })
+func (ps *peers) find(id string) (peer, bool) {
+	i := slices.IndexFunc(ps.seen, func(k peer) bool { return k.ID == id })
 	if i < 0 {
-		return member{}, false
+		return peer{}, false
 	}
-	return m.seen[i], true
+	return ps.seen[i], true
 }
 
-func (m *members) alive(id string) bool {
-	k, _ := m.find(id)
+func (ps *peers) alive(id string) bool {
+	k, _ := ps.find(id)
 	return k.alive
 }
 
 // snapshot returns a function that reports which instances are alive at this moment. Another
 // goroutine may call the function later.
-func (m *members) snapshot() func(id string) bool {
-	now := members{seen: m.seen} // see makes a new slice each time
+func (ps *peers) snapshot() func(id string) bool {
+	now := peers{seen: ps.seen} // see makes a new slice each time
 	return now.alive
 }
 
 // alone reports whether id is the only instance that can own partitions: all others are dead or
 // leaving.
-func (m *members) alone(id string) bool {
-	return !slices.ContainsFunc(m.seen, func(k member) bool { return k.alive && k.ID != id && !k.Leaving })
+func (ps *peers) alone(id string) bool {
+	return !slices.ContainsFunc(ps.seen, func(k peer) bool { return k.alive && k.ID != id && !k.Leaving })
 }
 
 // chosen reports whether id should own partition p. By rendezvous hashing, the owner is the
 // instance with the highest weight. Dead and leaving instances do not count.
-func (m *members) chosen(p int, id string) bool {
+func (ps *peers) chosen(p int, id string) bool {
 	mine := weight(p, id)
-	for _, k := range m.seen {
+	for _, k := range ps.seen {
 		if k.ID == id || k.Leaving || !k.alive {
 			continue
 		}
