@@ -138,7 +138,7 @@ func New(cfg Config) (*Bridge, error) {
 // Run opens the connections and serves until ctx ends. Then it refuses all unanswered requests.
 // It returns when all goroutines of the bridge have ended.
 func (b *Bridge) Run(ctx context.Context) error {
-	defer b.refuseWaiting()
+	defer refuseWaiting(b)
 	if err := b.connect(ctx); err != nil {
 		return fmt.Errorf("run bridge: %w", err)
 	}
@@ -162,7 +162,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 
 // refuseWaiting refuses the tickets and the requests for signing keys that nobody handles any more,
 // and all later ones.
-func (b *Bridge) refuseWaiting() {
+func refuseWaiting(b *Bridge) {
 	for _, t := range b.tickets.Close() {
 		t.done(false, errEnded)
 	}
