@@ -207,6 +207,28 @@ func TestBackendDecidesWhoMayJoin(t *testing.T) {
 	c.want(`{"id":3,"ok":{"room":"other_` + room + `","seq":0,"epoch":"",*`)
 }
 
+// While the backend is asked about some joins, the session may not exceed its limit of rooms.
+func TestJoinsThatAskTheBackendAreLimited(t *testing.T) {
+	app := startApplication(t, always(200, `{"allow":true}`))
+	g := start(t, app.of("join"), func(s *settings) { s.session.MaxRooms = 2 })
+	c := g.json("/ws")
+	c.want(`{"hello":*`)
+	var frames []byte
+	for i := range 4 {
+		frames = append(frames, maskedFrame(0x81, fmt.Sprintf(`{"id":%d,"join":{"room":"asked%d"}}`, i, i))...)
+	}
+	c.write(frames)
+	refused := 0
+	for range 4 {
+		if matches(`{"id":*,"error":{"code":"too_many",*`, c.next()) {
+			refused++
+		}
+	}
+	if refused != 2 {
+		t.Errorf("%d of 4 joins were refused, want 2", refused)
+	}
+}
+
 // The backend changes one message, refuses another, and does not answer for a third. While a
 // message waits for the backend, later messages wait too, so that they keep their order. A
 // message that is sent again with its key is stored once, even if the backend answers

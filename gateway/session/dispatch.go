@@ -53,11 +53,18 @@ func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 			return refusal
 		}
 	}
-	if rule.Member && !c.hub.In(s.id, cmd.Room) {
-		if cmd.Verb == proto.VerbLeave {
+	if rule.Member {
+		// While a join waits for its answer, it may still be refused, and no other member knows of it.
+		_, waits := c.joins[memberKey{s.id, cmd.Room}]
+		switch {
+		case waits:
+			return proto.Refuse(proto.NotJoined, "the room is still being joined; wait for the answer to the join")
+		case c.hub.In(s.id, cmd.Room):
+		case cmd.Verb == proto.VerbLeave:
 			return proto.Refuse(proto.NotJoined, "you are not in the room %s", cmd.Room)
+		default:
+			return proto.Refuse(proto.NotJoined, `join the room first: {"join":{"room":"%s"}}`, cmd.Room)
 		}
-		return proto.Refuse(proto.NotJoined, `join the room first: {"join":{"room":"%s"}}`, cmd.Room)
 	}
 	if cmd.Act != "" {
 		return c.moderate(s, cmd)

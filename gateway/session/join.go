@@ -10,6 +10,9 @@ import (
 // method joined or notJoined answers the client.
 func (c *commands) join(s *session, cmd *proto.Command) error {
 	k := memberKey{s.id, cmd.Room}
+	if _, twice := c.joins[k]; twice {
+		return proto.Refuse(proto.BadRequest, "the room is being joined already; wait for the answer")
+	}
 	if head, _, in := c.hub.Head(s.id, cmd.Room); in {
 		if c.permissions.lapsed(k, c.loop.Now()) {
 			renewals{c.questions}.ask(s, k.room, rejoined(c, k.room, string(cmd.ID)))
@@ -19,15 +22,15 @@ func (c *commands) join(s *session, cmd *proto.Command) error {
 		c.send(s, j.AppendJSON(c.ok(cmd.ID)))
 		return nil
 	}
-	if _, twice := c.joins[k]; twice {
-		return proto.Refuse(proto.BadRequest, "the room is being joined already; wait for the answer")
-	}
-	if n := len(c.hub.RoomsOf(s.id)); n >= c.cfg.MaxRooms {
-		return proto.Refuse(proto.TooMany, "a session is in at most %d rooms; leave one, or open another connection", c.cfg.MaxRooms)
+	if refusal := full(c, s); refusal != nil {
+		return refusal
 	}
 	c.joins[k] = string(cmd.ID)
 	from := cmd.From
 	c.askJoin(s, cmd.Room, func(s *session, refusal *proto.Refusal) {
+		if refusal == nil {
+			refusal = full(c, s) // other joins may have come first while the backend was asked
+		}
 		if refusal != nil {
 			command := c.joins[k]
 			delete(c.joins, k)
@@ -37,6 +40,14 @@ func (c *commands) join(s *session, cmd *proto.Command) error {
 		c.hub.Join(s.id, k.room, from)
 	})
 	return nil
+}
+
+// full returns a refusal if the session is in as many rooms as it may be in.
+func full(c *commands, s *session) *proto.Refusal {
+	if len(c.hub.RoomsOf(s.id)) < c.cfg.MaxRooms {
+		return nil
+	}
+	return proto.Refuse(proto.TooMany, "a session is in at most %d rooms; leave one, or open another connection", c.cfg.MaxRooms)
 }
 
 // rejoined returns the function that answers the join of a room that the session is in, when the

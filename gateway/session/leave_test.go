@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -49,4 +50,27 @@ func TestLeaveDuringTheJoinLeavesNoMember(t *testing.T) {
 	b.want(`{"id":4,"error":{"code":"not_joined","message":"you are not in the room breath"}}`)
 	b.send(`{"id":5,"members":{"room":"breath"}}`)
 	b.want(`{"id":5,"error":{"code":"not_joined","message":"join the room first*`)
+}
+
+// If the gateway follows the room already, it knows the result of a join at once. Even then, commands
+// that the client has sent behind the join must not be answered as if the join had been.
+func TestCommandsBehindAJoinDoNotOvertakeIt(t *testing.T) {
+	g := start(t, func(s *settings) { s.loop.Loops = 1 })
+	g.json("/room/warm/").want(`{"hello":*`)
+	b := g.json("/ws")
+	b.want(`{"hello":*`)
+	var frames []byte
+	for id, verb := range []string{"join", "join", "members", "signal", "leave"} {
+		fields := `"room":"warm"`
+		if verb == "signal" {
+			fields += `,"type":"typing","data":1`
+		}
+		frames = append(frames, maskedFrame(0x81, fmt.Sprintf(`{"id":%d,"%s":{%s}}`, id, verb, fields))...)
+	}
+	b.write(frames)
+	b.want(`{"id":1,"error":{"code":"bad_request","message":"the room is being joined already; wait for the answer"}}`)
+	for id := 2; id < 5; id++ {
+		b.want(fmt.Sprintf(`{"id":%d,"error":{"code":"not_joined","message":"the room is still being joined;*`, id))
+	}
+	b.want(`{"id":0,"ok":{"room":"warm",*`)
 }
