@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -18,7 +19,8 @@ import (
 const maxWait = 50 * time.Second
 
 // messages answers with a [proto.Page]. If the request contains wait=, an event loop answers
-// later: as soon as there is an event after since=, or when the time is over.
+// later: as soon as there is an event after since=, or when the time is over. A HEAD does not wait,
+// because its answer has no body, and so no events.
 func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 	by, err := a.begin(w, r)
 	var q history.Query
@@ -33,7 +35,7 @@ func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		got, err = a.page(r, &by, q)
 	}
-	if err != nil || wait == 0 || !got.empty {
+	if err != nil || wait == 0 || !got.empty || r.Method == http.MethodHead {
 		if err != nil && r.Context().Err() == nil {
 			a.logDefect(r, err)
 		}
@@ -94,6 +96,7 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 		return q, 0, err
 	}
 	values := r.URL.Query()
+	maps.DeleteFunc(values, func(_ string, value []string) bool { return value[0] == "" }) // an empty parameter counts as absent
 	from, err := proto.ParseFrom(values.Get)
 	if err != nil {
 		return q, 0, err
@@ -106,9 +109,6 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 		switch name {
 		case "since", "after", "epoch", "at":
 		case "last":
-			if value == "" {
-				continue
-			}
 			if newest = min(from.Last, newest); newest == 0 {
 				return q, 0, proto.Refuse(proto.BadRequest, "last=%.40q is not a whole number of at least 1", value)
 			}

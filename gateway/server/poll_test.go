@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -181,10 +182,26 @@ func TestBadPollsAreRefused(t *testing.T) {
 	for query, want := range map[string]int{
 		"wait=20s": 400, "last=1&wait=20s": 400, "since=0&wait=20": 400, "since=0&wait=-1s": 400, "since=0&wait=x": 400,
 		"since=0&wait=0s": 200, "since=5&wait=20s": 200, // the answers contain a gap
+		"since=0&wait=": 200, "before=&limit=&last=": 200, // empty parameters count as absent
 	} {
 		if status, got := servertest.Call(t, "GET", base+"api/rooms/lobby/messages?"+query, ""); status != want {
 			t.Errorf("%s: got %d %s, want %d", query, status, got, want)
 		}
+	}
+}
+
+// The answer to a HEAD has no body. Otherwise a proxy could take the body for the next answer.
+func TestHeadOfAPollHasNoBody(t *testing.T) {
+	base := servertest.Serve(t)
+	nc, err := net.Dial("tcp", strings.Trim(strings.TrimPrefix(base, "http:"), "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	fmt.Fprintf(nc, "HEAD /api/rooms/lobby/messages?since=0&wait=1s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+	got, err := io.ReadAll(nc)
+	if _, body, _ := strings.Cut(string(got), "\r\n\r\n"); err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 200 OK") || body != "" {
+		t.Errorf("got %q, %v, want an answer without a body", got, err)
 	}
 }
 

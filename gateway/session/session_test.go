@@ -395,6 +395,8 @@ func TestHandshakeRefusals(t *testing.T) {
 		{handshakeOf("/room/x/?since=x", ""), 400},
 		{handshakeOf("/room/x/?since=9007199254740992", ""), 400},
 		{handshakeOf("/room/x/?last=-1", ""), 400},
+		{handshakeOf("/room/x/?since=1%", ""), 400},
+		{"GET /room/x/events?last=%zz HTTP/1.1\r\nHost: localhost\r\n\r\n", 400},
 		{handshakeOf("/room/x/?after=yesterday", ""), 400},
 		{handshakeOf("/room/x/?since=1&last=2", ""), 400},
 		{handshakeOf("/room/x/?name=%00", ""), 400},

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -165,6 +166,9 @@ func (h *handshake) checkCommon(req *Request) error {
 		return bad("there is more than one Origin header")
 	case h.authorizations > 1:
 		return bad("there is more than one Authorization header")
+	}
+	if _, err := url.QueryUnescape(string(req.query)); err != nil {
+		return bad("the query is malformed: " + err.Error())
 	}
 	return nil
 }

@@ -92,8 +92,8 @@ func ParseRequest(buf []byte, limit int) (req Request, n int, err error) {
 		h.take(&req, name, value)
 	}
 	if h.upgrade {
-		if err = h.check(&req, string(method), string(version)); err == nil {
-			req.Path, err = req.path(target)
+		if req.Path, err = req.path(target); err == nil {
+			err = h.check(&req, string(method), string(version))
 		}
 		req.Upgrade = err == nil
 		return req, n, err
@@ -207,13 +207,13 @@ func (r *Request) Header(name string) string {
 }
 
 // Query returns the first value of a query parameter, decoded. It returns "" if the parameter is
-// missing or malformed.
+// missing.
 func (r *Request) Query(name string) string {
 	value, _ := r.Lookup(name)
 	return value
 }
 
-// Queries returns all values of a query parameter, decoded. A malformed value is returned as "".
+// Queries returns all values of a query parameter, decoded.
 func (r *Request) Queries(name string) (values []string) {
 	for pair := range bytes.SplitSeq(r.query, []byte("&")) {
 		key, value, _ := bytes.Cut(pair, []byte("="))
