@@ -1,7 +1,7 @@
 // Package proto is the contract between clients, gateways, the room service and the log.
 // It has no goroutine and no I/O, and imports only the standard library. PROTOCOL.md
 // beside this file is the same contract for authors of clients in other languages. The
-// Go and the JavaScript tests read the examples in testdata/golden.
+// Go, JavaScript and Python tests read the examples in testdata/golden.
 //
 // # Where to look
 //
