@@ -33,7 +33,7 @@ type Event struct {
 	Author Author // author of the message that was deleted
 
 	Changed time.Time // time of the newest edit of this message; zero = it was not edited
-	Removed bool      // the message was deleted, so only Room, Seq, At and From are known; At may be zero (from version 0.1.0)
+	Removed bool      // the message was deleted, so only Room, Seq, At and From are known; At may be zero (from servers before version 0.2.0)
 }
 
 // Author is the sender, key and time of a deleted message. With them the owner still recognises

@@ -151,7 +151,7 @@ func (p *printer) event(e *proto.Event) error {
 	case e.Content.Kind == proto.Bin:
 		body = fmt.Sprintf("[%d bytes]", len(e.Content.Body))
 	}
-	at := "-" // version 0.1.0 sends some deleted messages without a time
+	at := "-" // servers before version 0.2.0 send some deleted messages without a time
 	if !e.At.IsZero() {
 		at = e.At.Local().Format(timeLayout)
 	}

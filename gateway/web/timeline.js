@@ -402,7 +402,7 @@ export class Timeline {
     if (item.deleted) item = { ...item, from: { name: this.#host.named(item.from.id), ...item.from } }; // a stub has only the id
     const row = make("li", item.kind ? "act" : this.#host.isMine(item) ? "mine" : "theirs");
     const at = new Date(item.at);
-    Object.assign(row, { event: item, at: isNaN(at) ? undefined : at }); // version 0.1.0 sends some deleted messages without a time
+    Object.assign(row, { event: item, at: isNaN(at) ? undefined : at }); // servers before version 0.2.0 send some deleted messages without a time
     if (row.at && item.seq >= this.#newest) this.#noted = row.at;
     this.#fact(row);
     if (item.kind === "deleted" || item.kind === "edited") row.className = "change"; // the row of its message shows the change

@@ -91,7 +91,7 @@ func TestWrongClockOfTheReaderChangesNoDay(t *testing.T) {
 	}
 }
 
-// A gateway of version 0.1.0 sends the stub of a deleted edit without its time. One event that the
+// A gateway before version 0.2.0 sends the stub of a deleted edit without its time. One event that the
 // page cannot read must not hide the others.
 func TestEventsWithoutATimeOrWithUnknownContentHideNoOthers(t *testing.T) {
 	t.Parallel()

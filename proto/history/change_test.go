@@ -7,7 +7,7 @@ import (
 	"roomcast/proto"
 )
 
-// The snapshot of version 0.1.0 has no times of edits.
+// A snapshot from before version 0.2.0 has no times of edits.
 func TestStubWithoutAKeptTimeHasTheTimeOfTheNextRecord(t *testing.T) {
 	lobby, at := proto.MustRoom("lobby"), time.UnixMilli(1795000000123)
 	limits := &proto.Restrictions{Deleted: map[uint64]proto.Stub{2: {Author: "ann"}, 3: {Author: "ann", At: at.UnixMilli() - 5}}}

@@ -112,7 +112,7 @@ class Event:
 
     room: str
     seq: int  # 1, 2, 3 … without holes
-    at: datetime | None  # None = a server of version 0.1.0 does not send the time of a deleted edit
+    at: datetime | None  # None = a server before version 0.2.0 does not send the time of a deleted edit
     sender: Person
     kind: str = "message"  # or "closed", "reopened", …; ignore kinds that you do not know
     text: str | None = None
