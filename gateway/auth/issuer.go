@@ -83,10 +83,10 @@ func (all *issuers) add(flag string, values []string, open func(string) (keySour
 	for _, text := range values {
 		name, value := splitName(text)
 		if name == "api" || name == "anon" {
-			return fmt.Errorf("--%s: an issuer cannot be named %s", flag, name)
+			return fmt.Errorf("--%s: an issuer cannot be named %s; choose another name", flag, name)
 		}
 		if other, again := all.owner[value]; again && other != name {
-			return fmt.Errorf("--%s: %s belongs to two issuers", flag, value)
+			return fmt.Errorf("--%s: %s belongs to two issuers; name it only once", flag, value)
 		}
 		all.owner[value] = name
 		source, err := open(value)

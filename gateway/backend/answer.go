@@ -58,7 +58,7 @@ func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answe
 			a.Content, err = parseContent(m.Value)
 		}
 		if err != nil {
-			return Answer{}, fmt.Errorf("%s: %v", m.Name, err) // not %w: callers would take a refusal in err for one of the backend
+			return Answer{}, fmt.Errorf("%s: %v", m.Name, err) // not %w: a refusal in err is not the backend's
 		}
 	}
 	switch {
