@@ -45,6 +45,7 @@ func TestOnlyErrorsAboutServersAreTemporary(t *testing.T) {
 		{jetstream.APIError{Code: 503, ErrorCode: 10008}, true},  // no leader
 		{jetstream.APIError{Code: 500, ErrorCode: 10118}, true},  // the stream is offline
 		{jetstream.APIError{Code: 500, ErrorCode: 10194}, true},  // the same, with a reason
+		{jetstream.APIError{Code: 404, ErrorCode: 10059}, true},  // another instance is just making the stream
 		{jetstream.APIError{Code: 400, ErrorCode: 10027}, false}, // too many streams
 		{jetstream.APIError{Code: 400, ErrorCode: 10052}, false}, // a bad setting
 	} {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -267,17 +268,19 @@ func (s *Service) tryOpen(ctx context.Context, log *history.Log) error {
 const codeNoPeers = 10005
 
 // temporary reports whether the cause of err may pass without an operator's help, so that open
-// should try again.
+// should try again. A stream, consumer or bucket that is not found is temporary, because open makes
+// those that are missing. Another instance has begun to make it, and the cluster does not have it
+// yet.
 func temporary(err error) bool {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
-		return api.Code >= 500 || api.ErrorCode == codeNoPeers
+		return api.Code >= 500 || api.Code == http.StatusNotFound || api.ErrorCode == codeNoPeers
 	}
 	// These errors occur while a stream elects a leader, or while the connection moves to another
 	// server.
 	for _, passing := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
-		nats.ErrDisconnected, nats.ErrReconnectBufExceeded, jetstream.ErrKeyNotFound,
+		nats.ErrDisconnected, nats.ErrReconnectBufExceeded, jetstream.ErrKeyNotFound, jetstream.ErrBucketNotFound,
 	} {
 		if errors.Is(err, passing) {
 			return true
