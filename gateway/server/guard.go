@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +24,8 @@ import (
 //   - A token in the token file has the rights of its line.
 //   - A user's own token has the rights of this user.
 //   - A resume string stands for the user or guest whose session received it.
-//   - A request with a credential that is not accepted is refused. It never has other rights.
+//   - A request with a credential that is not accepted is refused. It never has other rights. A
+//     header Authorization with another scheme than Bearer is no credential.
 //   - Without any credential, a program on this machine may do everything. But it needs a token if the
 //     gateway is configured for people on other machines too. A request that comes through a proxy
 //     never counts as local, even if the proxy runs on this machine.
@@ -112,8 +112,6 @@ func (g *guard) check(r *http.Request) (caller, error) {
 		return g.holder(r, shown, resume)
 	case r.Header["Roomcast-Resume"] != nil:
 		return g.resumed(r, resume)
-	case r.Header["Authorization"] != nil && !wire.Proxied(r) && !g.asksFor("Authorization"): // the proxy or the backend may use another scheme
-		return caller{}, proto.Refuse(proto.Unauthorized, "the header Authorization must be Bearer with a token")
 	}
 	closed := g.checkLocal(r)
 	if closed == nil {
@@ -261,11 +259,6 @@ func (g *guard) revoked(pass *auth.Pass) error {
 		}
 	}
 	return nil
-}
-
-// asksFor reports whether the backend receives a header of the requests.
-func (g *guard) asksFor(header string) bool {
-	return slices.ContainsFunc(g.backend.Headers(), func(name string) bool { return strings.EqualFold(name, header) })
 }
 
 // headers returns the headers of a request that go to the backend. It leaves out cookies, which

@@ -114,9 +114,6 @@ func TestCredentialThatIsNotAcceptedIsRefused(t *testing.T) {
 		{"a scheme in lower case", "", []string{"Authorization", "bearer garbage"}, 401},
 		{"a tab behind the scheme", "", []string{"Authorization", "Bearer\tgarbage"}, 401},
 		{"an empty token", "", []string{"Authorization", "Bearer "}, 401},
-		{"an empty header", "", []string{"Authorization", ""}, 401},
-		{"another scheme", "", []string{"Authorization", "Basic YTpi"}, 401},
-		{"a token without a scheme", "", []string{"Authorization", "garbage"}, 401},
 		{"a wrong resume string", "", []string{"Roomcast-Resume", "garbage"}, 401},
 		{"an empty resume string", "", []string{"Roomcast-Resume", ""}, 401},
 		{"a wrong token beside a resume string", "", []string{"Authorization", "Bearer garbage", "Roomcast-Resume", "garbage"}, 401},
@@ -139,6 +136,14 @@ func TestCredentialThatIsNotAcceptedIsRefused(t *testing.T) {
 	}
 	if status, got := servertest.Call(t, "GET", plain+"api/rooms", ""); status != 200 || strings.Contains(got, "lobby") {
 		t.Errorf("without a credential: got %d %s, want 200 without a room", status, got)
+	}
+	// The server ignores other schemes, because a proxy or the backend may use them.
+	for _, other := range []string{"Basic YTpi", "garbage", ""} {
+		for base, want := range map[string]int{plain: 200, keys: 401, file: 401} {
+			if status, got := servertest.Call(t, "GET", base+"api/rooms", "", "Authorization", other); status != want {
+				t.Errorf("Authorization: %s: got %d %s, want %d as without a credential", other, status, got, want)
+			}
+		}
 	}
 }
 
