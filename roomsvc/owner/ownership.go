@@ -41,6 +41,10 @@ type partition struct {
 	pause time.Duration // before the next attempt to acquire the partition
 	ours  bool          // no other instance is known to own it
 	cause cause         // releasing: why
+
+	// What has happened since the instance began to take or renew the fence.
+	rival bool // acquiring, renewing: another instance has written a marker, so this fence may be void already
+	asked bool // acquiring, renewing: another instance has asked for the partition, and waits for an answer
 }
 
 // state is the state of a partition for one instance.

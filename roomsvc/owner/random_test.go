@@ -8,9 +8,10 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// TestRandomEvents applies random events and checks three rules after each. An instance without a
+// TestRandomEvents applies random events and checks four rules after each. An instance without a
 // lease acquires no partition. No partition waits for two results at the same time. An instance
-// whose lease has expired trusts its memory only after it has released all its partitions.
+// whose lease has expired trusts its memory only after it has released all its partitions. An
+// instance says that a partition is free only if it does not own the partition and is not taking it.
 func TestRandomEvents(t *testing.T) {
 	for seed := range int64(200) {
 		rnd := rand.New(rand.NewSource(seed))
@@ -38,6 +39,10 @@ func TestRandomEvents(t *testing.T) {
 					p, is = a.p, renewing
 				case release:
 					p, is = a.p, releasing
+				case answer:
+					if waits[a.p] != foreign || own.parts[a.p].state == owned {
+						t.Fatalf("seed %d: partition %d is %s, but is called free", seed, a.p, own.parts[a.p].state)
+					}
 				}
 				if p < 0 {
 					continue

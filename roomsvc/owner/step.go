@@ -24,9 +24,7 @@ func (o *ownership) step(e event, now time.Time) []action {
 	case looked:
 		o.looked(e, now, do)
 	case acquired:
-		part := &o.parts[e.p]
-		part.state, part.ours, part.pause, part.due = owned, true, 0, now.Add(o.renew)
-		o.pending--
+		o.acquired(e, now, do)
 	case failed:
 		o.failed(e, now, do)
 	case released:
@@ -38,14 +36,13 @@ func (o *ownership) step(e event, now time.Time) []action {
 			o.parts[e.p].due = now
 		}
 	case taken:
-		if e.by != o.id && o.parts[e.p].state == owned {
-			do(report{p: e.p, what: "partition was taken by force", by: e.by})
-			o.release(e.p, yielded, do)
-		}
+		o.taken(e, do)
 	case asked:
-		switch o.parts[e.p].state {
+		switch part := &o.parts[e.p]; part.state {
 		case owned:
 			o.release(e.p, requested, do)
+		case acquiring, renewing:
+			part.asked = true // the fence may be stored already, so the partition is not free
 		case releasing:
 			// Do not answer yet. The other instance waits until the release is done, or takes the
 			// fence by force.
@@ -164,12 +161,49 @@ func (o *ownership) share(now time.Time, do func(...action)) {
 	}
 }
 
-func (o *ownership) failed(e failed, now time.Time, do func(...action)) {
+// acquired begins to own a partition. Another instance that has asked for it meanwhile gets it. If
+// another instance has written a marker meanwhile, nobody knows which of the two markers is newer.
+// Then share renews the marker at once. That fails if the other marker is newer.
+func (o *ownership) acquired(e acquired, now time.Time, do func(...action)) {
+	part := &o.parts[e.p]
 	o.pending--
-	o.parts[e.p].ours = e.ours
+	part.state, part.ours, part.pause, part.due = owned, true, 0, now.Add(o.renew)
+	if part.rival {
+		part.due = now
+	}
+	asked := part.asked
+	part.rival, part.asked = false, false
+	if asked {
+		o.release(e.p, requested, do)
+	}
+}
+
+// taken yields a partition that another instance has taken by force.
+func (o *ownership) taken(e taken, do func(...action)) {
+	if e.by == o.id {
+		return
+	}
+	switch part := &o.parts[e.p]; part.state {
+	case owned:
+		do(report{p: e.p, what: "partition was taken by force", by: e.by})
+		o.release(e.p, yielded, do)
+	case acquiring, renewing:
+		part.rival = true
+	}
+}
+
+func (o *ownership) failed(e failed, now time.Time, do func(...action)) {
+	part := &o.parts[e.p]
+	o.pending--
+	part.ours = e.ours
+	asked := part.asked
+	part.rival, part.asked = false, false
 	o.wait(e.p, now)
 	o.refuse(e.p, do)
 	o.note(e.err, do)
+	if asked {
+		do(answer{e.p})
+	}
 }
 
 // refuse gives a partition the state unavailable.
