@@ -85,7 +85,7 @@ func (a *api) handler(serve func(*http.Request, *caller) (answer, error)) http.H
 		if err == nil {
 			body, err = a.bounded(w, r, &by, serve)
 		}
-		if err != nil && r.Context().Err() == nil {
+		if err != nil {
 			a.logDefect(r, err)
 		}
 		a.respond(w, body, err)
@@ -158,7 +158,9 @@ func (a *api) respond(w http.ResponseWriter, body answer, err error) {
 	w.Write(append(reply.AppendJSON(nil), '\n'))
 }
 
-// await calls start with a callback named done. Then it waits until done is called or ctx ends.
+// await calls start with a callback named done. Then it waits until done is called or ctx ends. The
+// ctx of a request also ends if the client closes only its own half of the connection. Such a client
+// can still read the refusal.
 func await[T any](ctx context.Context, start func(done func(T, error))) (T, error) {
 	type result struct {
 		value T
@@ -171,6 +173,7 @@ func await[T any](ctx context.Context, start func(done func(T, error))) (T, erro
 		return res.value, res.err
 	case <-ctx.Done():
 		var none T
-		return none, ctx.Err()
+		return none, proto.Refuse(proto.Unavailable,
+			"you closed your side of the connection before the answer; keep it open, and repeat the request, a message with its key").After(time.Second)
 	}
 }

@@ -3,6 +3,8 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"strings"
 	"testing"
@@ -266,5 +268,21 @@ func TestStopClosesAllSessions(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("got %v, want nil", err)
+	}
+}
+
+// A client that closes its half of the connection after the request is no defect of the server.
+func TestHalfClosedConnectionIsNoDefect(t *testing.T) {
+	base := servertest.Serve(t)
+	nc, err := net.Dial("tcp", strings.Trim(strings.TrimPrefix(base, "http:"), "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	fmt.Fprint(nc, "POST /api/rooms/half/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi")
+	nc.(*net.TCPConn).CloseWrite()
+	got, err := io.ReadAll(nc)
+	if answer := string(got); err != nil || !strings.Contains(answer, `{"ok":{"seq":1,`) && !strings.Contains(answer, `{"error":{"code":"unavailable",`) {
+		t.Errorf("got %q, %v, want an ack or a refusal with retry_ms", got, err)
 	}
 }

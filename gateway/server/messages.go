@@ -36,7 +36,7 @@ func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 		got, err = a.page(r, &by, q)
 	}
 	if err != nil || wait == 0 || !got.empty || r.Method == http.MethodHead {
-		if err != nil && r.Context().Err() == nil {
+		if err != nil {
 			a.logDefect(r, err)
 		}
 		a.respond(w, got.body, err)
