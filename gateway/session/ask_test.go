@@ -229,6 +229,35 @@ func TestJoinsThatAskTheBackendAreLimited(t *testing.T) {
 	}
 }
 
+// Messages that wait for the backend are not stored after a revocation, although the session that has
+// sent them has ended.
+func TestRevocationEndsMessagesThatWaitForTheBackend(t *testing.T) {
+	run := time.Now().UnixNano()
+	ann, room := fmt.Sprintf("ann_%d", run), fmt.Sprintf("waits_%d", run)
+	answered := make(chan bool)
+	app := startApplication(t, func(q map[string]any) (int, string) {
+		if q["id"] == ann {
+			<-answered
+		}
+		return 200, `{"allow":true}`
+	})
+	g := start(t, withTokens(t), app.of("say"))
+	c := g.bearer("/room/"+room+"/", issuedToken(ann, time.Now().Add(-time.Minute)))
+	c.want(`{"hello":*`)
+	for i := range 3 {
+		c.send(fmt.Sprintf(`{"id":%d,"say":{"text":"waits"}}`, i))
+	}
+	eventually(t, "a question", func() bool { return len(app.questions("say")) > 0 })
+	g.revoke(proto.Revocation{ID: ann})
+	c.wantSoon("close 4103 *revoked*")
+	close(answered)
+	eventually(t, "all questions", func() bool { return len(app.questions("say")) == 3 })
+	ben := g.bearer("/room/"+room+"/", issuedToken("ben", time.Now().Add(-time.Minute)))
+	ben.want(`{"hello":*`)
+	ben.send(`{"id":1,"say":{"text":"first"}}`)
+	ben.wantSoon(`{"id":1,"ok":{"seq":1,*`)
+}
+
 // The backend changes one message, refuses another, and does not answer for a third. While a
 // message waits for the backend, later messages wait too, so that they keep their order. A
 // message that is sent again with its key is stored once, even if the backend answers

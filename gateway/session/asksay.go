@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"cmp"
 	"time"
 
 	"roomcast/gateway/backend"
@@ -14,7 +15,8 @@ import (
 // signals of the session wait for it, so that the order is kept.
 type asking struct {
 	question backend.Question
-	size     int // memory that it occupies, in bytes
+	size     int          // memory that it occupies, in bytes
+	revoked  func() error // the refusal if the sender's credential has been revoked since; otherwise nil
 	allowed  func(proto.Content)
 	refused  func(*proto.Refusal)
 }
@@ -41,7 +43,7 @@ func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 // content later.
 func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content, verb proto.Verb, allowed func(proto.Content), refused func(*proto.Refusal)) {
 	a := qs.asked[s.id]
-	w := &asking{question: qs.question(s, backend.Say, room), size: 2 * len(content.Body), allowed: allowed, refused: refused}
+	w := &asking{question: qs.question(s, backend.Say, room), size: 2 * len(content.Body), revoked: revokedSince(qs, s), allowed: allowed, refused: refused}
 	if !qs.cfg.Hub.Memory.Take(limit.Says, w.size) {
 		w.size = 0
 		refused(proto.Refuse(proto.Overloaded, "too many questions to the application are waiting; send it again").After(time.Second))
@@ -50,6 +52,16 @@ func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content,
 	w.question.Content, w.question.Verb = content, verb
 	if a.says = append(a.says, w); len(a.says) == 1 {
 		qs.askNext(a)
+	}
+}
+
+// revokedSince returns a function that checks whether the credential of a session has been revoked.
+// It works after the end of the session too, when messages of the session may still wait.
+func revokedSince(qs *questions, s *session) func() error {
+	who, token, family, own, issued := s.who.ID, qs.tokenID(s), qs.family(s), qs.hub.Session(s.id), time.Unix(int64(s.iat), 0)
+	list := qs.auth.Revoked()
+	return func() error {
+		return cmp.Or(list.Check(who, family, issued), list.Check(token, own, issued))
 	}
 }
 
@@ -67,6 +79,9 @@ func (qs *questions) askNext(a *asked) {
 func (qs *questions) sayAnswered(a *asked, answer backend.Answer, refusal *proto.Refusal) {
 	w := a.says[0]
 	a.says = a.says[1:]
+	if refusal == nil {
+		refusal = refusalIn(w.revoked())
+	}
 	content := w.question.Content
 	if answer.Content != nil {
 		content = *answer.Content
