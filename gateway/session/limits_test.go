@@ -424,3 +424,31 @@ func TestRefusedMessageDelaysLaterMessagesOnlyForAWhile(t *testing.T) {
 		}
 	})
 }
+
+// An edit is not stored before an earlier message that was refused.
+func TestEditWaitsForARefusedMessage(t *testing.T) {
+	g := start(t, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 20, Burst: 1} })
+	c := g.json("/room/edits/")
+	c.want(`{"hello":*`)
+	c.send(`{"id":1,"say":{"text":"a","key":"a"}}`)
+	c.send(`{"id":2,"say":{"text":"b","key":"b"}}`)
+	c.wantSoon(`{"id":2,"error":{"code":"rate_limited",*`)
+	answer := func(verb string) (got string) {
+		eventually(t, "a command within the rate", func() bool {
+			c.send(`{"id":3,` + verb + `}`)
+			for got = c.next(); !strings.HasPrefix(got, `{"id":3,`); {
+				got = c.next()
+			}
+			return !strings.Contains(got, "too many commands")
+		})
+		return got
+	}
+	if got := answer(`"edit":{"seq":1,"text":"A","key":"e"}`); !matches(`{"id":3,"error":{"code":"rate_limited","message":"first send your earlier message (key b) again*`, got) {
+		t.Errorf("got %s, want the edit to wait", got)
+	}
+	for _, verb := range []string{`"say":{"text":"b","key":"b"}`, `"edit":{"seq":1,"text":"A","key":"e"}`} {
+		if got := answer(verb); !matches(`{"id":3,"ok":*`, got) {
+			t.Errorf("got %s for %s, want ok", got, verb)
+		}
+	}
+}

@@ -55,22 +55,36 @@ func (c *commands) sayJSON(s *session, cmd *proto.Command) error {
 	if refusal := proto.CheckSize(len(cmd.Content.Body), c.cfg.MaxMessage); refusal != nil {
 		return refusal
 	}
+	if refusal := inTurn(c, s, cmd); refusal != nil {
+		return refusal
+	}
+	c.sayFor(s, cmd.ID, publish.Say{Room: cmd.Room, Content: cmd.Content, Line: cmd.Line, Key: cmd.Key, Patience: c.cfg.JSONPatience})
+	return nil
+}
+
+// inTurn returns a refusal if a message or an edit must wait: for an earlier message that the client
+// has to send again first, or because too many are waiting to be stored.
+func inTurn(c *commands, s *session, cmd *proto.Command) *proto.Refusal {
 	k := c.resendKey(s, cmd.Room)
-	if r := c.resends[k]; r != nil {
+	r := c.resends[k]
+	if r != nil {
 		if why := r.Check(cmd.Key, c.loop.Now()); why != nil {
 			return why
 		}
 	}
 	if s.saying >= maxSaying {
-		return c.resendLater(s, cmd, proto.Refuse(proto.Overloaded,
-			"%d messages wait to be stored; send this one again when they have been answered", s.saying).After(time.Second))
+		why := proto.Refuse(proto.Overloaded,
+			"%d messages wait to be stored; send this one again when they have been answered", s.saying).After(time.Second)
+		if cmd.Verb == proto.VerbSay {
+			why = c.resendLater(s, cmd, why)
+		}
+		return why
 	}
-	if r := c.resends[k]; r != nil {
+	if r != nil {
 		if r.Taken(cmd.Key); r.Empty(c.loop.Now()) {
 			delete(c.resends, k)
 		}
 	}
-	c.sayFor(s, cmd.ID, publish.Say{Room: cmd.Room, Content: cmd.Content, Line: cmd.Line, Key: cmd.Key, Patience: c.cfg.JSONPatience})
 	return nil
 }
 
