@@ -30,10 +30,15 @@ func (c *commands) history(s *session, cmd *proto.Command) error {
 			if s == nil || s.phase != open {
 				return
 			}
-			if refusal := c.expelled(s, room); refusal != nil {
+			refusal := c.expelled(s, room)
+			if refusal == nil && err != nil {
+				refusal = unreadable(err)
+			}
+			if refusal == nil { // the page may show a ban whose event has not arrived yet
+				refusal = c.banned(s, page.Head.Limits)
+			}
+			if refusal != nil {
 				c.answerRefusal(s, []byte(command), refusal)
-			} else if err != nil {
-				c.answerRefusal(s, []byte(command), unreadable(err))
 			} else {
 				c.send(s, page.Answer(room).AppendJSON(c.ok([]byte(command))))
 			}

@@ -2,9 +2,14 @@ package session_test
 
 import (
 	"fmt"
+	"net"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"roomcast/gateway/publish"
 	"roomcast/gateway/session"
@@ -125,6 +130,48 @@ func TestABannedUserCannotEnterInAnyWay(t *testing.T) {
 		c := m.member(g, "ann")
 		c.send(`{"id":1,"say":{"text":"hi"}}`)
 		c.wantSoon(`{"id":1,"ok":*`)
+	}
+}
+
+// held is a connection whose received bytes wait while gate is locked.
+type held struct {
+	net.Conn
+	gate *sync.RWMutex
+}
+
+func (h held) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	h.gate.RLock()
+	defer h.gate.RUnlock()
+	return n, err
+}
+
+// A gateway that has not received the event of a ban yet must not show the banned member a page of
+// the log with later events.
+func TestABanHoldsForHistoryBeforeItsEventArrives(t *testing.T) {
+	m := startModerated(t)
+	var gate sync.RWMutex
+	late := start(t, withTokens(t), func(s *settings) {
+		s.dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
+			if !strings.HasSuffix(name, "/read") {
+				opts = append(opts, nats.SetCustomDialer(dialer(func(network, addr string) (net.Conn, error) {
+					conn, err := net.Dial(network, addr)
+					return held{conn, &gate}, err
+				})))
+			}
+			return dialNATS(name, opts...)
+		}
+	})
+	ann := late.bearer("/room/"+m.room+"/", tokenOf("ann", "*=read say", time.Hour))
+	ann.want(`{"hello":*`)
+	gate.Lock()
+	defer gate.Unlock()
+	m.act(`"act":"ban","member":"ann"`)
+	m.mod.send(`{"id":"s","say":{"room":"` + m.room + `","text":"ann is gone"}}`)
+	m.mod.wantSoon(`{"id":"s","ok":*`)
+	ann.send(`{"id":1,"history":{}}`)
+	if got := ann.wantSoon(`{"id":1,*`); !matches(`{"id":1,"error":{"code":"banned",*`, got) {
+		t.Errorf("got %s, want banned", got)
 	}
 }
 
