@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -182,6 +183,36 @@ func TestAPIWithoutTokenIsForProgramsOfThisMachine(t *testing.T) {
 		}
 		if status, answer := servertest.Call(t, "POST", base+"api/rooms/lobby/messages", body, tt.header...); status != tt.status {
 			t.Errorf("%s: got %d %s, want %d", tt.name, status, answer, tt.status)
+		}
+	}
+}
+
+// A key may be in quotes. A quote at one end only belongs to the key. A request names one key.
+func TestIdempotencyKeyMayBeQuoted(t *testing.T) {
+	lobby := servertest.Serve(t) + "api/rooms/lobby/messages"
+	for _, tt := range []struct {
+		keys []string
+		want string
+	}{
+		{[]string{`k`}, `"seq":1,`},
+		{[]string{`"k"`}, `"duplicate":true`},
+		{[]string{`k"`}, `"seq":2,`},
+		{[]string{`k`, `l`}, "several headers"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", lobby, strings.NewReader("hi"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = http.Header{"Content-Type": {"text/plain"}, "Idempotency-Key": tt.keys}
+		req.Close = true
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !strings.Contains(string(got), tt.want) {
+			t.Errorf("%q: got %s, %v, want %s", tt.keys, got, err, tt.want)
 		}
 	}
 }

@@ -66,7 +66,13 @@ func keyOf(r *http.Request, inBody string) (string, error) {
 	if len(values) == 0 {
 		return inBody, nil
 	}
-	key := strings.Trim(values[0], `"`)
+	if len(values) > 1 {
+		return "", proto.Refuse(proto.BadRequest, "the request has several headers Idempotency-Key; send one")
+	}
+	key := values[0]
+	if quoted, ok := strings.CutPrefix(key, `"`); ok {
+		key = strings.TrimSuffix(quoted, `"`)
+	}
 	if refusal := proto.CheckKey(key); refusal != nil {
 		return "", refusal
 	}

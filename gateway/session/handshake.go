@@ -64,9 +64,11 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	if s.kind, s.home, err = h.route(req); err != nil {
 		return err
 	}
-	from, err := replayFrom(req)
-	if err != nil {
-		return err
+	var from proto.From
+	if req.Stream != nil || !s.home.IsZero() { // a session that joins no room yet names the positions in its joins
+		if from, err = replayFrom(req); err != nil {
+			return err
+		}
 	}
 	several := s.kind == events && s.home.IsZero()
 	if several {

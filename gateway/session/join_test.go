@@ -162,3 +162,12 @@ func TestMembersThatJoinDuringTrafficMissNothing(t *testing.T) {
 		}
 	}
 }
+
+// A session on /ws joins no room at first, so the parameters that say where a replay begins mean
+// nothing there.
+func TestSessionWithoutRoomIgnoresPositions(t *testing.T) {
+	g := start(t)
+	for _, query := range []string{"?since=abc", "?last=-1", "?since=1&last=1"} {
+		g.json("/ws" + query).want(`{"hello":*`)
+	}
+}
