@@ -197,6 +197,7 @@ func TestIdempotencyKeyMayBeQuoted(t *testing.T) {
 		{[]string{`k`}, `"seq":1,`},
 		{[]string{`"k"`}, `"duplicate":true`},
 		{[]string{`k"`}, `"seq":2,`},
+		{[]string{`"k`}, `"seq":3,`},
 		{[]string{`k`, `l`}, "several headers"},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), "POST", lobby, strings.NewReader("hi"))

@@ -70,8 +70,8 @@ func keyOf(r *http.Request, inBody string) (string, error) {
 		return "", proto.Refuse(proto.BadRequest, "the request has several headers Idempotency-Key; send one")
 	}
 	key := values[0]
-	if quoted, ok := strings.CutPrefix(key, `"`); ok {
-		key = strings.TrimSuffix(quoted, `"`)
+	if n := len(key) - 1; n > 0 && key[0] == '"' && key[n] == '"' {
+		key = key[1:n]
 	}
 	if refusal := proto.CheckKey(key); refusal != nil {
 		return "", refusal
