@@ -43,7 +43,10 @@ func (r *Rig) operate(ctx context.Context, s fault.Step) error {
 	case fault.Edit:
 		err = insist(ctx, js, func(ctx context.Context, log jetstream.Stream) error {
 			cfg := log.CachedInfo().Config
-			before, cfg.MaxMsgsPerSubject = cfg.MaxMsgsPerSubject, kept
+			if before == 0 { // a try whose answer was lost may have changed the setting already
+				before = cfg.MaxMsgsPerSubject
+			}
+			cfg.MaxMsgsPerSubject = kept
 			_, err := js.UpdateStream(ctx, cfg)
 			return err
 		})
