@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -23,18 +25,28 @@ import (
 func shippedPasswords(t *testing.T) {
 	t.Helper()
 	t.Setenv("NATS_SERVER_NAME", "n1")
-	for _, user := range []string{"GATEWAY", "ROOMSVC", "OPERATOR", "ADMIN", "ROUTE"} {
+	for _, user := range []string{"GATEWAY", "ROOMSVC", "OPERATOR", "ADMIN", "ROUTE", "ANN"} {
 		t.Setenv("NATS_"+user+"_PASSWORD", "right-"+user)
 	}
 	t.Setenv("NATS_ROUTES", "[nats://route:right-ROUTE@127.0.0.1:1]")
 }
 
 // shippedServer starts a NATS server in this process, with the configuration that docker compose
-// uses and an additional user guest.
+// uses. It has the user ann, who is an example in a comment there, and a user guest that has no
+// permissions.
 func shippedServer(t *testing.T, change ...func(*natsserver.Options)) *natstest.Server {
 	t.Helper()
 	shippedPasswords(t)
-	opts, err := natsserver.ProcessConfigFile("../scripts/nats.conf")
+	text, err := os.ReadFile("../scripts/nats.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, guests, ok := strings.Cut(string(text), "  GUESTS {")
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte(others+"  GUESTS {"+strings.ReplaceAll(guests, "\n    # ", "\n    ")), 0o600); err != nil || !ok {
+		t.Fatal("no account GUESTS", err)
+	}
+	opts, err := natsserver.ProcessConfigFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +86,7 @@ func startServer(t *testing.T, opts *natsserver.Options) *natstest.Server {
 // connectAs connects as a user of the shipped configuration.
 func connectAs(t *testing.T, ns *natstest.Server, user string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	inbox := map[string]string{"gateway": "_INBOX_gw", "roomsvc": "_INBOX_roomsvc"}[user]
+	inbox := map[string]string{"gateway": "_INBOX_gw", "roomsvc": "_INBOX_roomsvc", "ann": "_INBOX_ann"}[user]
 	return connectTo(t, ns, append([]nats.Option{nats.UserInfo(user, "right-"+strings.ToUpper(user)), nats.CustomInboxPrefix(cmp.Or(inbox, "_INBOX"))}, opts...)...)
 }
 
@@ -204,6 +216,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"roomsvc", publish, "$KV.ROOMPOSITION.x", true},
 		{"roomsvc", subscribe, "room.peer.release.x", true},
 		{"roomsvc", subscribe, "_INBOX_roomsvc.>", true},
+		{"roomsvc", publish, "$SYS.REQ.USER.INFO", true}, // the command "check" asks for the account
 		// roomsvc must not use the following subjects.
 		{"roomsvc", publish, "room.out.24.lobby", false},
 		{"roomsvc", publish, "room.eph.24.lobby", false},
@@ -224,6 +237,14 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"operator", subscribe, "room.out.>", true},
 		{"operator", subscribe, "$SYS.>", true}, // allowed but harmless, because the user's own account has no such messages
 		{"admin", publish, "$JS.API.STREAM.PURGE.ROOMS", true},
+
+		{"ann", publish, "room.lobby", true},
+		{"ann", subscribe, "room.out.>", true},
+		{"ann", subscribe, "_INBOX_ann.>", true},
+		// A guest must not read the requests of other guests or answer them.
+		{"ann", subscribe, "room.*", false},
+		{"ann", subscribe, "_INBOX.>", false},
+		{"ann", publish, "_INBOX.x", false},
 	} {
 		nc := connectAs(t, ns, tt.user)
 		if denied := !permitted(t, nc, tt.act == publish, tt.subject); denied == tt.allowed {
