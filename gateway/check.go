@@ -18,7 +18,7 @@ import (
 func (s *settings) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
-		Short: "check the settings, addresses, files and NATS, and report every problem",
+		Short: "check the settings, addresses, files, key URLs and NATS, and report problems",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := s.log.New(cmd.ErrOrStderr())
@@ -28,7 +28,7 @@ func (s *settings) checkCommand() *cobra.Command {
 			if err := s.configure(cmd.Flags()); err != nil {
 				return err
 			}
-			problems := []error{tryListen("--listen", s.server.Listen, "")}
+			problems := []error{tryListen("--listen", s.server.Listen, ""), s.server.Auth.TryURLs(cmd.Context())}
 			if s.ops.Listen != "off" {
 				problems = append(problems, tryListen("--ops-listen", s.ops.Listen, ", or off"))
 			}

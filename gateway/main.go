@@ -148,27 +148,21 @@ func (s *settings) listen() string {
 // configure completes the settings and checks them. It does not connect to NATS.
 func (s *settings) configure(flags *pflag.FlagSet) error {
 	s.server.Listen = s.listen()
-	if err := s.server.Check(); err != nil {
-		return err
-	}
+	problems := []error{s.server.Check()}
 	if s.nats.Given() {
 		for _, name := range s.ownFlags {
 			if flags.Changed(name) {
-				return fmt.Errorf("--%s has no effect with --nats: it configures the NATS server or the room service inside a standalone gateway", name)
+				problems = append(problems, fmt.Errorf("--%s has no effect with --nats: it configures the NATS server or the room service inside a standalone gateway", name))
 			}
 		}
-		if err := s.nats.Check(); err != nil {
-			return err
-		}
+		problems = append(problems, s.nats.Check())
 	} else {
 		if s.nats != (daemon.NATS{}) {
-			return errors.New("NATS credentials need a server: set --nats, --context or NATS_URL")
+			problems = append(problems, errors.New("NATS credentials need a server: set --nats, --context or NATS_URL"))
 		}
-		if err := s.standalone.Check(); err != nil {
-			return err
-		}
+		problems = append(problems, s.standalone.Check())
 		if ask := &s.server.Ask; len(ask.Ask) > 0 && ask.URL == "" && !s.standalone.guarded() {
-			return errors.New("nobody could answer --ask: set --ask-url, or --nats-listen and --nats-listen-password-file for a backend that answers over NATS")
+			problems = append(problems, errors.New("nobody could answer --ask: set --ask-url, or --nats-listen and --nats-listen-password-file for a backend that answers over NATS"))
 		}
 		// Let the room service log the messages, because it also receives the messages of NATS
 		// clients.
@@ -180,15 +174,15 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 	}
 	var err error
 	if s.server.Keys, err = seal.Load(s.keyFiles, s.acceptPlain); err != nil {
-		return fmt.Errorf("--encryption-key-file: %w", err)
+		problems = append(problems, fmt.Errorf("--encryption-key-file: %w", err))
 	}
 	if s.server.ID == "" {
 		s.server.ID = daemon.NewID()
 	}
 	if !isID.MatchString(s.server.ID) {
-		return fmt.Errorf("--id: %q is not 1 to 32 of A-Z a-z 0-9 _ and -", s.server.ID)
+		problems = append(problems, fmt.Errorf("--id: %q is not 1 to 32 of A-Z a-z 0-9 _ and -", s.server.ID))
 	}
-	return nil
+	return errors.Join(problems...)
 }
 
 // runThin runs a gateway that uses NATS servers and a room service outside of this process.

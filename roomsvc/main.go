@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -103,20 +104,15 @@ func (s *settings) config() (service.Config, error) {
 	if !s.nats.Given() {
 		s.nats.URL = daemon.DefaultURL
 	}
-	if err := s.nats.Check(); err != nil {
-		return service.Config{}, err
-	}
 	cfg := s.service
-	if err := cfg.Check(); err != nil {
-		return cfg, err
-	}
+	problems := []error{s.nats.Check(), cfg.Check()}
 	var err error
 	if cfg.Keys, err = seal.Load(s.keyFiles, s.acceptPlain); err != nil {
-		return cfg, fmt.Errorf("--encryption-key-file: %w", err)
+		problems = append(problems, fmt.Errorf("--encryption-key-file: %w", err))
 	}
 	cfg.Instance = daemon.NewID()
 	cfg.Version = daemon.Version
-	return cfg, nil
+	return cfg, errors.Join(problems...)
 }
 
 // rotateCommand changes the signing keys of a running system.
@@ -160,7 +156,7 @@ needs its token or a new ticket. Open sessions stay open.`,
 func (s *settings) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
-		Short: "check the settings and NATS, and report every problem",
+		Short: "check the settings and NATS, and report problems",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := s.log.New(cmd.ErrOrStderr())

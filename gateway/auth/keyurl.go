@@ -85,7 +85,8 @@ func (k *keyURL) run(ctx context.Context) {
 		next := fetchEvery
 		if err := k.fetch(ctx); err != nil && ctx.Err() == nil {
 			next = fetchAgain
-			k.log.Warn("cannot fetch keys; old ones stay in use for a day", "error", err)
+			_, inUse := k.keys()
+			k.log.Warn("cannot fetch keys; fetched keys stay in use for a day", "keys_in_use", inUse, "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -94,6 +95,23 @@ func (k *keyURL) run(ctx context.Context) {
 		case <-time.After(next):
 		}
 	}
+}
+
+// TryURLs fetches each JWKS at a URL once. It returns an error for each that cannot be fetched.
+func (c *Config) TryURLs(ctx context.Context) error {
+	list, err := newIssuers(c, c.Log)
+	problems := []error{err}
+	for _, is := range list {
+		for _, source := range is.sources {
+			if k, ok := source.(*keyURL); ok {
+				if err := k.fetch(ctx); err != nil {
+					problems = append(problems, fmt.Errorf("--auth-jwks-url: %w", err))
+				}
+				k.client.CloseIdleConnections()
+			}
+		}
+	}
+	return errors.Join(problems...)
 }
 
 func (k *keyURL) fetch(ctx context.Context) error {

@@ -57,7 +57,7 @@ type answer []byte
 func withIdentity(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
 	return func(r *http.Request, by *caller) (answer, error) {
 		if by.lacks != nil {
-			return nil, proto.Refuse(proto.Unauthorized, "a credential is needed: send a token as Authorization: Bearer, or the resume string of a hello as Roomcast-Resume")
+			return nil, proto.Refuse(proto.Unauthorized, "a credential is needed: send a token of a user or of --api-token-file as Authorization: Bearer, or the resume string of a hello as Roomcast-Resume")
 		}
 		return serve(r, by)
 	}

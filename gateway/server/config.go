@@ -145,6 +145,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 // Check returns an error if a setting is wrong. The error names the flag. Check does not open
 // the listener.
 func (c *Config) Check() error {
+	var problems []error
 	for _, bad := range []struct {
 		is      bool
 		message string
@@ -171,27 +172,24 @@ func (c *Config) Check() error {
 		{c.AuthTime < time.Second || c.AuthTime > time.Minute, "--auth-timeout must be 1s to 1m"},
 	} {
 		if bad.is {
-			return errors.New(bad.message)
+			problems = append(problems, errors.New(bad.message))
 		}
 	}
 	if c.APITokenFile != "" {
 		if _, err := auth.OpenAPITokens(c.APITokenFile, c.Log); err != nil {
-			return fmt.Errorf("--api-token-file: %w", err)
+			problems = append(problems, fmt.Errorf("--api-token-file: %w", err))
 		}
 	}
-	if c.CertFile != "" {
+	if c.CertFile != "" && c.KeyFile != "" {
 		if _, err := newCertificate(c.CertFile, c.KeyFile, c.Log); err != nil {
-			return err
+			problems = append(problems, err)
 		}
-	}
-	if err := c.Ask.Check(); err != nil {
-		return err
 	}
 	if _, err := limit.ParseProxies(c.TrustProxies); err != nil {
-		return fmt.Errorf("--trust-proxy: %w", err)
+		problems = append(problems, fmt.Errorf("--trust-proxy: %w", err))
 	}
 	_, err := auth.New(auth.NewSigningKeys(make([]byte, 32)), c.Auth)
-	return err
+	return errors.Join(append(problems, c.Ask.Check(), err)...)
 }
 
 // GuestRights returns the rights of clients without a credential, as values of the flag

@@ -91,14 +91,11 @@ func DefaultConfig() Config {
 
 // Check returns an error that names the flag of a wrong setting. It does not connect.
 func (c *Config) Check() error {
-	if _, err := c.syncAlways(); err != nil {
-		return err
-	}
-	if _, err := c.zone(); err != nil {
-		return err
-	}
+	_, badSync := c.syncAlways()
+	_, badZone := c.zone()
+	problems := []error{badSync, badZone, c.Events.Check()}
 	if _, err := grant.FromFlag(c.GuestRights); err != nil {
-		return fmt.Errorf("--guest-rights: %w", err)
+		problems = append(problems, fmt.Errorf("--guest-rights: %w", err))
 	}
 	for _, bad := range []struct {
 		is   bool
@@ -117,10 +114,10 @@ func (c *Config) Check() error {
 		{c.Queue < 1 || c.Window < 1 || c.RoomsKept < 1 || c.Idle <= 0, "queue, window, rooms kept and idle time must be more than 0"},
 	} {
 		if bad.is {
-			return errors.New(bad.says)
+			problems = append(problems, errors.New(bad.says))
 		}
 	}
-	return c.Events.Check()
+	return errors.Join(problems...)
 }
 
 func (c *Config) syncAlways() (bool, error) {
