@@ -19,16 +19,22 @@ type recorder struct {
 	history *history.Writer
 	client  string
 
-	mu     sync.Mutex        // guards the fields below
-	joins  map[uint64]string // the room of each join without an answer, by the id of the command
+	mu     sync.Mutex         // guards the fields below
+	joins  map[uint64]joining // joins without an answer, by the id of the command
 	leaves map[uint64]string
-	epochs map[string]string // by room: the newest epoch that the client has received
+	epochs map[string]string // by room: the epoch of the newest event that the client has received
 	counts map[string]int    // by room: the newest number of members that the client has received
+}
+
+// joining is a join that has no answer yet.
+type joining struct {
+	room    string
+	resumes bool // the client has received events of the room before
 }
 
 func newRecorder(h *history.Writer, client string) *recorder {
 	return &recorder{history: h, client: client,
-		joins: map[uint64]string{}, leaves: map[uint64]string{}, epochs: map[string]string{}, counts: map[string]int{}}
+		joins: map[uint64]joining{}, leaves: map[uint64]string{}, epochs: map[string]string{}, counts: map[string]int{}}
 }
 
 func (r *recorder) trace() client.Trace {
@@ -53,7 +59,7 @@ func (r *recorder) sent(link int, p []byte) {
 	defer r.mu.Unlock()
 	switch {
 	case f.Join != nil:
-		r.joins[f.ID] = f.Join.Room
+		r.joins[f.ID] = joining{f.Join.Room, f.Join.Since != nil && *f.Join.Since > 0}
 		r.history.Add(history.Entry{Op: history.Join, Client: r.client, Link: link, Room: f.Join.Room, From: f.Join.Since})
 	case f.Leave != nil:
 		r.leaves[f.ID] = f.Leave.Room
@@ -96,12 +102,16 @@ func (r *recorder) received(link int, p []byte) {
 			e.Op, e.Room = history.Left, room
 			break
 		}
-		room, join := r.joins[f.ID]
-		if !join {
+		join, ours := r.joins[f.ID]
+		if !ours {
 			return
 		}
-		r.epochs[room] = f.OK.Epoch
-		e.Op, e.Room, e.Seq, e.Epoch = history.Joined, room, f.OK.Seq, f.OK.Epoch
+		// If a client resumes and the answer has another epoch, a reset follows. The connection may
+		// break before the reset. Then the client must name its old epoch again.
+		if !join.resumes || r.epochs[join.room] == "" {
+			r.epochs[join.room] = f.OK.Epoch
+		}
+		e.Op, e.Room, e.Seq, e.Epoch = history.Joined, join.room, f.OK.Seq, f.OK.Epoch
 	case f.Gap != nil:
 		if f.Gap.Reason == string(proto.GapReset) {
 			r.epochs[f.Room] = f.Gap.Epoch
@@ -156,7 +166,7 @@ func (r *recorder) renew() {
 	clear(r.leaves)
 }
 
-// epoch returns the newest epoch of the room that the client has received.
+// epoch returns the epoch that the client must name when it resumes in the room.
 func (r *recorder) epoch(room string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
