@@ -244,7 +244,7 @@ func TestDeletesDuringReadsLeaveNoGap(t *testing.T) {
 		}
 	}()
 	for seq := uint64(1); seq <= 60; seq++ {
-		if r := change(t, nc, proto.ActDelete, "ann", "", seq, ""); r.Refusal != nil {
+		if r := change(t, nc, proto.ActDelete, "ann", fmt.Sprint(seq), seq, ""); r.Refusal != nil {
 			t.Fatalf("delete: %v", r.Refusal)
 		}
 	}

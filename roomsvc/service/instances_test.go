@@ -34,9 +34,10 @@ func TestKeyIsRecognisedByTheNextOwner(t *testing.T) {
 			}
 			first[room] = say(t, nc, room, "u", "key", "text")
 		}
-		_, stopSecond := startService(t, srv)
+		second, stopSecond := startService(t, srv)
 		defer stopSecond()
 		stop()
+		natstest.Eventually(t, "the next owner", func() bool { return second.owner.Held() == proto.Partitions })
 		for _, room := range rooms {
 			for range 2 {
 				want := first[room]
