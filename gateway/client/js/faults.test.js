@@ -278,7 +278,7 @@ test("a server that never answers gets a likely reason", async () => {
     s.end(1006);
     for (let j = 0; j < 10; j++) await soon();
   }
-  assert.match(s.all("state").filter((d) => d.state === "waiting").at(-1).reason, /cannot be reached, or it refuses this page/);
+  assert.match(s.all("state").filter((d) => d.state === "waiting").at(-1).reason, /cannot be reached or refuses this page/);
 });
 
 test("a token function that has no token, or a final error, ends the attempts", async () => {

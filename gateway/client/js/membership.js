@@ -130,7 +130,7 @@ export class Room extends Emitter {
     const stop = (err) => { end = true; error ??= err; wake?.(); };
     const offs = [
       this.on("event", (event) => {
-        if (queue.push(event) > MOST_QUEUED) stop(failure("overloaded", "the reader of the events is too slow"));
+        if (queue.push(event) > MOST_QUEUED) stop(failure("overloaded", "the reader of events is too slow"));
         wake?.();
       }),
       this.on("state", ({ state, error: err }) => { if (state === "left" || state === "refused") stop(err); }),
@@ -270,7 +270,7 @@ export class Room extends Emitter {
     this.#busy = message;
     if (message._sent && c._forgotten(message._sent)) return void this.#find(message);
     const body = { room: this.name, ...message.content, key: message.key };
-    const refusal = this.#tooLong(body), again = Boolean(message._sent);
+    const refusal = this.#tooLong(body), again = message._sent;
     if (refusal) return this.#answered(message, refusal);
     if (!again) {
       message._began = now();

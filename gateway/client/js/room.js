@@ -216,7 +216,7 @@ export class Connection extends Emitter {
     const cured = code === 1009 && this._outbox.length < waiting; // the message that was too long has failed, and is not sent again
     if (again || !(reconnects(code) || cured)) return this.#fatal(code, failure(CLOSES[code] ?? "closed", reason || `the server closed the connection with ${code}`, { close: code }));
     if (this.#opened && now() - this.#opened > BACKOFF.stable) this.#tries = 0;
-    if (!this.#opened && code === 1006 && this.#tries > 1) reason ||= "the server cannot be reached, or it refuses this page: check address, origin, limits";
+    if (!this.#opened && code === 1006 && this.#tries > 1) reason ||= "the server cannot be reached or refuses this page: check address, origin, limits";
     this.#opened = 0;
     const ms = Math.random() * Math.min(BACKOFF.most, BACKOFF.first * 2 ** this.#tries++);
     this.#retry = setTimeout(() => this.reconnect(), ms);
