@@ -248,7 +248,7 @@ func (o *Owner) do(ctx context.Context, a action) {
 	case acquire:
 		alive := o.state.peers.snapshot()
 		if !o.state.peers.sighted() {
-			alive = func(string) bool { return true } // nobody knows which instances are alive, so ask every owner: a dead instance just does not answer
+			alive = func(id string) bool { return id != "" } // nobody knows which instances are alive, so ask every owner: a dead instance just does not answer
 		}
 		o.tasks.Go(func() { o.done <- o.take(ctx, a.p, a.ours, alive) })
 	case renew:
