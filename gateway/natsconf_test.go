@@ -32,7 +32,7 @@ func shippedPasswords(t *testing.T) {
 }
 
 // shippedServer starts a NATS server in this process, with the configuration that docker compose
-// uses. It has the user ann, who is an example in a comment there, and a user guest that has no
+// uses. It also has the user ann from an example in a comment there, and a user guest without
 // permissions.
 func shippedServer(t *testing.T, change ...func(*natsserver.Options)) *natstest.Server {
 	t.Helper()

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,7 +25,7 @@ func TestGatewaysAgreeOnALargeRoomWithTheShippedPermissions(t *testing.T) {
 	dialAs := func(user string) func(string, ...nats.Option) (*nats.Conn, error) {
 		return func(name string, more ...nats.Option) (*nats.Conn, error) {
 			prefix := map[string]string{"gateway": "_INBOX_gw.x", "roomsvc": "_INBOX_roomsvc.x"}[user]
-			own := []nats.Option{nats.Name(name), nats.UserInfo(user, map[string]string{"gateway": "right-GATEWAY", "roomsvc": "right-ROOMSVC"}[user]), nats.CustomInboxPrefix(prefix)}
+			own := []nats.Option{nats.Name(name), nats.UserInfo(user, "right-"+strings.ToUpper(user)), nats.CustomInboxPrefix(prefix)}
 			return nats.Connect(ns.ClientURL(), append(own, more...)...)
 		}
 	}

@@ -130,8 +130,8 @@ func (g *guard) check(r *http.Request) (caller, error) {
 // would give the request other rights than the caller expects.
 func credentialOf(r *http.Request) (token string, bearer bool, err error) {
 	for _, name := range []string{"Authorization", "Roomcast-Resume"} {
-		if len(r.Header.Values(name)) > 1 {
-			return "", false, proto.Refuse(proto.BadRequest, "the request has several headers %s; send one", name)
+		if refusal := atMostOne(r, name); refusal != nil {
+			return "", false, refusal
 		}
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)

@@ -66,8 +66,8 @@ func keyOf(r *http.Request, inBody string) (string, error) {
 	if len(values) == 0 {
 		return inBody, nil
 	}
-	if len(values) > 1 {
-		return "", proto.Refuse(proto.BadRequest, "the request has several headers Idempotency-Key; send one")
+	if refusal := atMostOne(r, "Idempotency-Key"); refusal != nil {
+		return "", refusal
 	}
 	key := values[0]
 	if n := len(key) - 1; n > 0 && key[0] == '"' && key[n] == '"' {
@@ -80,6 +80,14 @@ func keyOf(r *http.Request, inBody string) (string, error) {
 		return "", proto.Refuse(proto.BadRequest, "the key in the body and the Idempotency-Key differ; send only one")
 	}
 	return key, nil
+}
+
+// atMostOne returns a refusal if the request has several headers with this name.
+func atMostOne(r *http.Request, name string) *proto.Refusal {
+	if len(r.Header.Values(name)) > 1 {
+		return proto.Refuse(proto.BadRequest, "the request has several headers %s; send one", name)
+	}
+	return nil
 }
 
 // readObject reads the body as a JSON object into v. It returns an error if the object has a

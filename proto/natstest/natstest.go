@@ -208,15 +208,8 @@ func Run(tb testing.TB, part string, run func(context.Context) error) (stop func
 // Purge removes the messages of a subject from a stream. The subject ">" stands for all messages.
 func Purge(tb testing.TB, nc *nats.Conn, stream, subject string) {
 	tb.Helper()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s, err := js.Stream(tb.Context(), stream)
-	if err == nil {
-		err = s.Purge(tb.Context(), jetstream.WithPurgeSubject(subject))
-	}
-	if err != nil {
+	_, s := openStream(tb, nc, stream)
+	if err := s.Purge(tb.Context(), jetstream.WithPurgeSubject(subject)); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -224,19 +217,25 @@ func Purge(tb testing.TB, nc *nats.Conn, stream, subject string) {
 // LimitMessages changes the largest message, in bytes, that a stream stores. -1 stands for no limit.
 func LimitMessages(tb testing.TB, nc *nats.Conn, stream string, size int32) {
 	tb.Helper()
+	js, s := openStream(tb, nc, stream)
+	cfg := s.CachedInfo().Config
+	cfg.MaxMsgSize = size
+	if _, err := js.UpdateStream(tb.Context(), cfg); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func openStream(tb testing.TB, nc *nats.Conn, name string) (jetstream.JetStream, jetstream.Stream) {
+	tb.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s, err := js.Stream(tb.Context(), stream)
-	if err == nil {
-		cfg := s.CachedInfo().Config
-		cfg.MaxMsgSize = size
-		_, err = js.UpdateStream(tb.Context(), cfg)
-	}
+	s, err := js.Stream(tb.Context(), name)
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return js, s
 }
 
 // Eventually waits until cond returns true. The test fails if this takes longer than a minute.
